@@ -1,0 +1,109 @@
+//! Creating Sellers with their first owner: the operator's act.
+//!
+//! Never: a password of an existing User changed by it.
+
+use super::{
+    Email, Plan, Role, Slug,
+    passwords::{Password, PasswordError},
+};
+use crate::{
+    clock::Clock,
+    db::{AuditEntry, Db, DbError, NewSeller},
+    ids::{AuditId, SellerId, UserId},
+};
+
+/// Characters of a Seller's name at most.
+pub const NAME_CHARS_MAX: usize = 120;
+
+/// What came into being.
+#[derive(Clone, Copy, Debug)]
+pub struct CreatedSeller {
+    /// The Seller.
+    pub seller: SellerId,
+    /// Its owner.
+    pub owner: UserId,
+}
+
+/// Why a Seller was not created. Nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateSellerError {
+    /// Slugs are unique.
+    #[error("the slug {0} is taken; choose another")]
+    SlugTaken(Slug),
+    /// A User with this address exists, and the password is another.
+    #[error(
+        "a user {0} exists with another password; give that user's password to make them owner of this Seller too"
+    )]
+    UserExists(Email),
+    /// Not a name.
+    #[error("a name has 1 to {NAME_CHARS_MAX} characters, none of them a control character")]
+    Name,
+    /// Not an acceptable password.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The database could not do it.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// Creates a Seller and its owner, or makes an existing User its owner if the password is theirs.
+pub async fn create_seller(
+    db: &Db,
+    clock: &Clock,
+    slug: Slug,
+    name: &str,
+    owner: Email,
+    password: Password,
+) -> Result<CreatedSeller, CreateSellerError> {
+    let name = name.trim();
+    if name.is_empty()
+        || name.chars().count() > NAME_CHARS_MAX
+        || name.chars().any(char::is_control)
+    {
+        return Err(CreateSellerError::Name);
+    }
+    let existing = db.user_by_email(&owner).await?;
+    let hash = match &existing {
+        Some(user) if password.clone().verify(user.password_hash.clone()).await? => None,
+        Some(_) => return Err(CreateSellerError::UserExists(owner)),
+        None => Some(password.hash().await?),
+    };
+    let now = clock.now();
+    let seller = NewSeller {
+        id: SellerId::new(),
+        slug: slug.clone(),
+        name: name.to_owned(),
+        plan: Plan::Starter,
+    };
+    let user = existing.map_or_else(UserId::new, |user| user.id);
+
+    let mut tx = db.begin().await?;
+    match tx.insert_seller(&seller, now).await {
+        Err(DbError::Unique) => return Err(CreateSellerError::SlugTaken(slug)),
+        other => other?,
+    }
+    if let Some(hash) = hash {
+        match tx.insert_user(user, &owner, &hash, now).await {
+            // Somebody created the same User since we looked.
+            Err(DbError::Unique) => return Err(CreateSellerError::UserExists(owner)),
+            other => other?,
+        }
+    }
+    tx.insert_membership(user, seller.id, Role::Owner, now)
+        .await?;
+    tx.append_audit(&AuditEntry {
+        id: AuditId::new(),
+        at: now,
+        actor: "operator".into(),
+        seller: Some(seller.id),
+        act: "seller.created",
+        key: None,
+        detail: serde_json::json!({"slug": slug, "owner": user}),
+    })
+    .await?;
+    tx.commit().await?;
+    Ok(CreatedSeller {
+        seller: seller.id,
+        owner: user,
+    })
+}

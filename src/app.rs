@@ -1,0 +1,207 @@
+//! One running server: it takes the database, listens, works in the background, and ends without losing anything.
+//!
+//! Never: an address answered before every key is in memory; the database left before the last request has ended.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::task::JoinSet;
+
+use crate::{
+    clock::Clock,
+    config::{self, ServeArgs},
+    control::{ControlSocket, Ownership},
+    db::{Db, DbUrl},
+    http::{Metrics, Server},
+    keys::{format::redact, usage::FLUSH_EVERY_MS},
+    services::{Services, Settings},
+};
+
+/// How often the write-ahead log's size is looked at.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// How often what is no longer needed is forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// Client addresses, User-Agents and counts are kept this long.
+const USAGE_KEPT_DAYS: i64 = 30;
+const MINUTES_PER_DAY: i64 = 24 * 60;
+
+/// A server that is bound and ready to serve.
+pub struct App {
+    services: Arc<Services>,
+    server: Server,
+    metrics: Arc<Metrics>,
+    control: ControlSocket,
+    // Last, so that it is dropped last: the database is ours until nothing of ours uses it.
+    _owner: Ownership,
+}
+
+impl App {
+    /// Takes the database, brings it up to date, reads every key and binds both addresses.
+    pub async fn start(args: &ServeArgs, database: &DbUrl, clock: Clock) -> anyhow::Result<Self> {
+        let problems = args.problems();
+        anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
+        let path = config::sqlite_path(database)?;
+        let settings = Settings::of(args);
+        let server = Server::bind(args.listen, args.admin_listen, settings.limits)
+            .context("cannot listen")?;
+        let owner = own(&path)?;
+        let db = Db::open(database)
+            .await
+            .with_context(|| format!("cannot open the database {}", path.display()))?;
+        let services = Services::start(db, clock, settings, true).await?;
+        let control = ControlSocket::bind(&path, &owner)
+            .context("cannot listen for commands beside the database")?;
+        Ok(Self {
+            services: Arc::new(services),
+            server,
+            metrics: Arc::new(Metrics::new()?),
+            control,
+            _owner: owner,
+        })
+    }
+
+    /// What handlers and commands share.
+    pub fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    /// Where the API listens.
+    pub fn api_address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.server.api_address()?)
+    }
+
+    /// Where the operator's address is.
+    pub fn admin_address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.server.admin_address()?)
+    }
+
+    /// Serves until the signal comes; then lets running requests finish, writes what was counted, and returns.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+        let Self {
+            services,
+            server,
+            metrics,
+            control,
+            _owner,
+        } = self;
+        let mut background = background_tasks(&services);
+        let commands = Arc::clone(&services);
+        background.spawn(async move { control.serve(commands).await });
+
+        let stopper = server.stopper();
+        let waiting = tokio::spawn(async move {
+            stop.await;
+            tracing::info!("stopping: no new requests, running ones may finish");
+            stopper();
+        });
+        let served = server.run(Arc::clone(&services), metrics).await;
+        waiting.abort();
+        background.shutdown().await;
+        if let Err(error) = services.keys.usage.flush(&services.db).await {
+            tracing::warn!(%error, "the last counts of usage are lost");
+        }
+        services.db.close().await;
+        tracing::info!("stopped");
+        Ok(served?)
+    }
+}
+
+/// Takes a database, or says who has it.
+pub fn own(path: &Path) -> anyhow::Result<Ownership> {
+    Ownership::take(path)
+        .with_context(|| format!("cannot lock the database {}", path.display()))?
+        .with_context(|| {
+            format!(
+                "another process owns the database {}: a server or a command is running on it",
+                path.display()
+            )
+        })
+}
+
+fn background_tasks(services: &Arc<Services>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let own = Arc::clone(services);
+    tasks.spawn(async move { own.keys.revocation.keep_fresh(&own.db).await });
+
+    let own = Arc::clone(services);
+    tasks.spawn(every(Duration::from_millis(FLUSH_EVERY_MS), move || {
+        let own = Arc::clone(&own);
+        async move {
+            if let Err(error) = own.keys.usage.flush(&own.db).await {
+                tracing::warn!(%error, "counts of usage cannot be written; kept in memory");
+            }
+        }
+    }));
+
+    let own = Arc::clone(services);
+    tasks.spawn(every(CHECKPOINT_EVERY, move || {
+        let own = Arc::clone(&own);
+        async move {
+            if let Err(error) = own.db.checkpoint().await {
+                tracing::warn!(%error, "the write-ahead log cannot be checkpointed");
+            }
+        }
+    }));
+
+    let own = Arc::clone(services);
+    tasks.spawn(every(FORGET_EVERY, move || {
+        let own = Arc::clone(&own);
+        async move {
+            own.keys.limits.forget_quiet(own.clock.boot());
+            let mut seen = own.clock.now();
+            let minute = seen.minute() - USAGE_KEPT_DAYS * MINUTES_PER_DAY;
+            seen.0 -= USAGE_KEPT_DAYS * MINUTES_PER_DAY * 60_000_000;
+            if let Err(error) = own.db.forget_usage_before(minute, seen).await {
+                tracing::warn!(%error, "old counts of usage cannot be forgotten");
+            }
+        }
+    }));
+    tasks
+}
+
+async fn every<F: Future<Output = ()>>(period: Duration, mut work: impl FnMut() -> F) {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        work().await;
+    }
+}
+
+/// Logs to standard error. Other crates' own messages are cut at "warn": some of them print headers at finer levels.
+pub fn start_logging(level: tracing::Level) {
+    use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+    let ours = Targets::new()
+        .with_target("truckradar", level)
+        .with_default(level.min(tracing::Level::WARN));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false);
+    // A second call, as in tests, keeps the first one's settings.
+    let _ = tracing_subscriber::registry()
+        .with(ours)
+        .with(lines)
+        .try_init();
+    std::panic::set_hook(Box::new(|panic| {
+        let text = panic.payload_as_str().unwrap_or("(no message)");
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        tracing::error!(place, "panic: {}", redact(text));
+    }));
+}
+
+/// Lets the process have as many open files as the system allows: each connection is one.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit on open files cannot be raised");
+    }
+}

@@ -1,0 +1,199 @@
+//! `truckradar key …`.
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::{Common, IfMissing, perform, print, read_secret};
+use crate::{accounts::Slug, operator::Command};
+
+/// What can be done to keys.
+#[derive(Subcommand)]
+pub(super) enum KeyCommand {
+    /// Make a Seller's key and print it, once. The key before it is dead everywhere when this returns.
+    Generate {
+        /// Whose key.
+        #[arg(long, value_name = "SLUG")]
+        seller: Slug,
+    },
+    /// Kill a Seller's key, as after a leak. It is dead everywhere when this returns; the Seller then has none.
+    Expire {
+        /// Whose key.
+        #[arg(long, value_name = "SLUG")]
+        seller: Slug,
+        /// Why, in words that the Seller will read.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Read a string from standard input and say whose key it is and whether it is live.
+    Identify,
+    /// Show what is known of a Seller's key and who used it in the last 24 hours; never the key itself.
+    Show {
+        /// Whose key.
+        #[arg(long, value_name = "SLUG")]
+        seller: Slug,
+    },
+}
+
+impl KeyCommand {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
+        match self {
+            Self::Generate { seller } => {
+                let answer =
+                    perform(common, Command::KeyGenerate { seller }, IfMissing::Refuse).await?;
+                if common.json {
+                    return print::json(&answer);
+                }
+                print::text(&print::plain(&answer["key"]))?;
+                eprintln!(
+                    "This is the only time the key is shown: store it in your secret manager."
+                );
+                match answer["replaced"].as_str() {
+                    Some(_) => eprintln!(
+                        "The key before it is dead: {}.",
+                        print::receipt(&answer["receipt"])
+                    ),
+                    None => eprintln!(
+                        "It is the Seller's first live key: {}.",
+                        print::receipt(&answer["receipt"])
+                    ),
+                }
+                Ok(())
+            }
+            Self::Expire { seller, reason } => {
+                let command = Command::KeyExpire {
+                    seller: seller.clone(),
+                    reason,
+                };
+                let answer = perform(common, command, IfMissing::Refuse).await?;
+                if common.json {
+                    return print::json(&answer);
+                }
+                let receipt = print::receipt(&answer["receipt"]);
+                match answer["expired"]["key_id"].as_str() {
+                    Some(id) => print::text(&format!(
+                        "The key {id} of {seller} is dead: {receipt}. The Seller has no live key now."
+                    )),
+                    None => print::text(&format!(
+                        "{seller} had no live key; nothing to do ({receipt})."
+                    )),
+                }
+            }
+            Self::Identify => {
+                let text = read_secret("a key")?;
+                let command = Command::KeyIdentify {
+                    text: text.to_string(),
+                };
+                let answer = perform(common, command, IfMissing::Refuse).await?;
+                if common.json {
+                    return print::json(&answer);
+                }
+                let found = &answer["identified"];
+                if found.is_null() {
+                    return print::text(&format!(
+                        "Nobody's key: {}.",
+                        print::plain(&answer["message"])
+                    ));
+                }
+                let key = &found["key"];
+                let mut facts = vec![
+                    (
+                        "live",
+                        if found["live"] == true {
+                            "yes".to_owned()
+                        } else {
+                            "no".to_owned()
+                        },
+                    ),
+                    ("seller", print::plain(&found["seller"]["slug"])),
+                    ("name", print::plain(&found["seller"]["name"])),
+                ];
+                facts.extend(key_facts(key));
+                print::facts(&facts)
+            }
+            Self::Show { seller } => {
+                let answer = perform(
+                    common,
+                    Command::KeyShow {
+                        seller: seller.clone(),
+                    },
+                    IfMissing::Refuse,
+                )
+                .await?;
+                if common.json {
+                    return print::json(&answer);
+                }
+                show(&seller, &answer)
+            }
+        }
+    }
+}
+
+fn show(seller: &Slug, answer: &Value) -> anyhow::Result<()> {
+    let last = answer["earlier"]
+        .as_array()
+        .and_then(|earlier| earlier.first());
+    match (&answer["key"], last) {
+        (Value::Null, None) => {
+            print::text(&format!(
+                "{seller} has no key yet. Make one: truckradar key generate --seller {seller}"
+            ))?;
+        }
+        (Value::Null, Some(last)) => {
+            print::text(&format!("{seller} has no live key; the last one:"))?;
+            print::facts(&key_facts(last))?;
+        }
+        (key, _) => {
+            print::facts(&key_facts(key))?;
+            if key["shown"] == false {
+                print::text("This key was never shown to anybody: generate again.")?;
+            }
+        }
+    }
+    let clients = answer["clients_24h"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    if clients.is_empty() {
+        return print::text("\nNo client used a key of this Seller in the last 24 hours.");
+    }
+    let live = &answer["key"]["id"];
+    let rows = clients
+        .iter()
+        .map(|client| {
+            vec![
+                print::plain(&client["address"]),
+                print::plain(&client["user_agent"]),
+                if client["key_id"] == *live {
+                    "live"
+                } else {
+                    "dead"
+                }
+                .to_owned(),
+                print::plain(&client["accepted"]),
+                print::plain(&client["unauthorized"]),
+                print::plain(&client["last_at"]),
+            ]
+        })
+        .collect();
+    print::text("\nClients of the last 24 hours:")?;
+    print::table(
+        &["ADDRESS", "USER-AGENT", "KEY", "ACCEPTED", "401", "LAST"],
+        rows,
+    )
+}
+
+fn key_facts(key: &Value) -> Vec<(&'static str, String)> {
+    let mut facts = vec![
+        ("key", format!("tr_live_…{}", print::plain(&key["hint"]))),
+        ("key id", print::plain(&key["id"])),
+        ("state", print::plain(&key["state"])),
+        ("made by", print::plain(&key["made_by"])),
+        ("created", print::plain(&key["created_at"])),
+    ];
+    if !key["ended_at"].is_null() {
+        facts.push(("ended", print::plain(&key["ended_at"])));
+    }
+    if !key["end_reason"].is_null() {
+        facts.push(("reason", print::plain(&key["end_reason"])));
+    }
+    facts
+}

@@ -1,0 +1,111 @@
+//! `truckradar migrate` and `truckradar check`.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Common, print};
+use crate::{
+    app,
+    config::{self, ServeArgs},
+    control::{self, Ownership},
+    db::Db,
+    operator::Command,
+};
+
+/// Options of `check`: those of `serve`, which it judges.
+#[derive(Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// Brings the schema up to this version's.
+pub(super) async fn migrate(common: &Common) -> anyhow::Result<()> {
+    app::start_logging(tracing::Level::WARN);
+    let path = config::sqlite_path(&common.database.database)?;
+    let _owner = app::own(&path)?;
+    let db = Db::open(&common.database.database).await?;
+    let version = db.migrate().await?;
+    db.close().await;
+    if common.json {
+        return print::json(&json!({"schema_version": version}));
+    }
+    print::text(&format!(
+        "{} is at schema version {version}.",
+        path.display()
+    ))
+}
+
+impl Check {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
+        app::start_logging(tracing::Level::ERROR);
+        let mut problems = self.serve.problems();
+        let path = config::sqlite_path(&common.database.database)?;
+        let mut facts = Vec::new();
+        if !path.exists() {
+            facts.push(format!(
+                "there is no database {} yet; `truckradar serve` makes it",
+                path.display()
+            ));
+        } else if let Some(_owner) = Ownership::take(&path)? {
+            facts.push("no server is running on the database".to_owned());
+            problems.extend(check_file(common).await?);
+        } else {
+            // Somebody else's while it runs; whether it answers is what can be told from here.
+            let asked = control::ask(&path, &Command::SellerList { after: "~".into() }).await;
+            match asked {
+                Ok(Some(Ok(_))) => facts
+                    .push("a server is running on the database and answers commands".to_owned()),
+                Ok(Some(Err(refused))) => {
+                    problems.push(format!("the server answers: {}", refused.message))
+                }
+                Ok(None) => problems
+                    .push("another process owns the database and takes no commands".to_owned()),
+                Err(error) => problems.push(format!("the server cannot be asked: {error}")),
+            }
+        }
+        if common.json {
+            print::json(&json!({"problems": problems, "facts": facts}))?;
+        } else {
+            for fact in &facts {
+                print::text(fact)?;
+            }
+            for problem in &problems {
+                print::text(&format!("PROBLEM: {problem}"))?;
+            }
+        }
+        anyhow::ensure!(
+            problems.is_empty(),
+            "{} found",
+            match problems.len() {
+                1 => "1 problem".to_owned(),
+                n => format!("{n} problems"),
+            }
+        );
+        if !common.json {
+            print::text("Nothing is wrong.")?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a database file that nobody else uses.
+async fn check_file(common: &Common) -> anyhow::Result<Vec<String>> {
+    let db = match Db::open(&common.database.database).await {
+        Ok(db) => db,
+        Err(error) => return Ok(vec![format!("the database cannot be opened: {error}")]),
+    };
+    let mut problems = match db.integrity_problems().await {
+        Ok(problems) => problems,
+        Err(error) => vec![format!("the database cannot be read: {error}")],
+    };
+    if problems.is_empty()
+        && let Err(error) = db.ping().await
+    {
+        problems.push(format!(
+            "the schema is not there ({error}); `truckradar migrate` makes it"
+        ));
+    }
+    db.close().await;
+    Ok(problems)
+}

@@ -1,0 +1,202 @@
+//! The command line: what can be typed, what it turns into, how the answer is printed.
+//!
+//! Every command works while the server runs and without it, never prompts, and prints one JSON object with `--json`.
+//!
+//! Never: a secret in an argument; those come on standard input. An act performed here: acts are in [`crate::operator`].
+
+mod key;
+mod listing;
+mod maintenance;
+mod print;
+mod seller;
+mod serve;
+
+use std::{io::Read, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::{
+    app,
+    clock::Clock,
+    config::{self, DatabaseArg, Limits, RateLimitMode},
+    control,
+    db::{Db, DbUrl},
+    inventory::validate::Rules,
+    operator::{self, Answer, Command, Refused},
+    services::{Services, Settings},
+};
+
+/// Bytes read from standard input at most; what is read there is a key or a password.
+const STDIN_BYTES_MAX: u64 = 64 << 10;
+/// How long a command waits for another one that has the database.
+const OWNERSHIP_WAIT: Duration = Duration::from_secs(10);
+
+/// Dealer API for a truck marketplace, with API keys that are dead the instant they are replaced.
+#[derive(Parser)]
+#[command(
+    name = "truckradar",
+    version,
+    after_help = "To begin:\n  \
+        truckradar demo                 a server on throw-away data, with a curl to paste\n  \
+        truckradar serve                the server, on ./truckradar.db\n  \
+        truckradar seller create --name 'Lone Star Trucks' --slug lone-star-trucks \\\n      \
+            --owner-email owner@lonestar.example --owner-password-stdin < password.txt\n  \
+        truckradar key generate --seller lone-star-trucks\n\n\
+        Commands reach a running server through the socket beside its database, so give both the same --database.\n\
+        Exit codes: 0 done, 1 refused, 2 wrong usage."
+)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Top,
+}
+
+/// Options that every command has.
+#[derive(Args, Clone)]
+pub(crate) struct Common {
+    #[command(flatten)]
+    database: DatabaseArg,
+    /// Print one line of JSON instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Top {
+    /// Run the server until SIGTERM or Ctrl-C.
+    Serve(serve::Serve),
+    /// Run the server on throw-away data with two made-up dealers, or fill an empty database for a load test.
+    Demo(serve::Demo),
+    /// Create and look at Sellers (dealer accounts).
+    #[command(subcommand)]
+    Seller(seller::SellerCommand),
+    /// Make, kill and look at API keys.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Act on single listings.
+    #[command(subcommand)]
+    Listing(listing::ListingCommand),
+    /// Create the database if there is none and bring its schema up to this version. `serve` does so by itself.
+    Migrate,
+    /// Read the configuration and the database and say what is wrong. Changes nothing.
+    Check(maintenance::Check),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("truckradar: the runtime cannot start: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("truckradar: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    let common = cli.common;
+    match cli.command {
+        Top::Serve(command) => command.run(&common).await,
+        Top::Demo(command) => command.run(&common).await,
+        Top::Seller(command) => command.run(&common).await,
+        Top::Key(command) => command.run(&common).await,
+        Top::Listing(command) => command.run(&common).await,
+        Top::Migrate => maintenance::migrate(&common).await,
+        Top::Check(command) => command.run(&common).await,
+    }
+}
+
+/// What a command may do to a database that does not exist.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IfMissing {
+    /// Make it: the command is a way to begin.
+    Create,
+    /// Refuse: there is nothing to act on.
+    Refuse,
+}
+
+/// Performs an act through the server that owns the database, or in this process if there is none.
+async fn perform(common: &Common, command: Command, missing: IfMissing) -> anyhow::Result<Value> {
+    app::start_logging(tracing::Level::WARN);
+    let path = config::sqlite_path(&common.database.database)?;
+    if missing == IfMissing::Refuse && !path.exists() {
+        anyhow::bail!(
+            "there is no database {}: name it with --database, or begin with `truckradar serve`",
+            path.display()
+        );
+    }
+    let tries_end = tokio::time::Instant::now() + OWNERSHIP_WAIT;
+    let answer: Answer = loop {
+        if let Some(answer) = control::ask(&path, &command)
+            .await
+            .context("the server that owns the database cannot be asked")?
+        {
+            break answer;
+        }
+        if let Some(_owner) = control::Ownership::take(&path)
+            .with_context(|| format!("cannot lock the database {}", path.display()))?
+        {
+            break alone(&common.database.database, command).await?;
+        }
+        // A server on its way up or down, or another command.
+        anyhow::ensure!(
+            tokio::time::Instant::now() < tries_end,
+            "another process owns the database {} and does not answer",
+            path.display()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    answer.map_err(|Refused { message }| anyhow::anyhow!(message))
+}
+
+/// Performs an act in this process, which owns the database.
+async fn alone(database: &DbUrl, command: Command) -> anyhow::Result<Answer> {
+    let db = Db::open(database).await?;
+    let services = Services::start(db, Clock::system(), quiet_settings(), false).await?;
+    let answer = operator::perform(&services, command).await;
+    services.db.close().await;
+    Ok(answer)
+}
+
+/// Settings of a process that answers no request.
+fn quiet_settings() -> Settings {
+    Settings {
+        trusted_proxies: Vec::new(),
+        rate_limits: RateLimitMode::Monitor,
+        rules: Rules::default(),
+        security_contact: String::new(),
+        sales_contact: String::new(),
+        limits: Limits::default(),
+    }
+}
+
+/// A secret from standard input, without the line end that comes with most ways to type or pipe one.
+fn read_secret(what: &str) -> anyhow::Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::new());
+    std::io::stdin()
+        .take(STDIN_BYTES_MAX)
+        .read_to_string(&mut text)
+        .with_context(|| format!("{what} cannot be read from standard input"))?;
+    let trimmed = text.strip_suffix('\n').unwrap_or(&text);
+    let trimmed = trimmed.strip_suffix('\r').unwrap_or(trimmed);
+    anyhow::ensure!(
+        !trimmed.is_empty(),
+        "{what} is expected on standard input, and nothing came"
+    );
+    Ok(Zeroizing::new(trimmed.to_owned()))
+}

@@ -1,0 +1,193 @@
+//! `truckradar serve` and `truckradar demo`.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+};
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Common, print};
+use crate::{
+    app::{self, App},
+    clock::Clock,
+    config::{self, ServeArgs},
+    db::{Db, DbUrl},
+    demo,
+};
+
+/// Options of `serve`.
+#[derive(Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// Options of `demo`.
+#[derive(Args)]
+pub(super) struct Demo {
+    #[command(flatten)]
+    serve: ServeArgs,
+    /// Do not serve: fill the empty database named by --database with this many Sellers, each with a key, and exit.
+    #[arg(long, value_name = "N", requires = "keys_out")]
+    sellers: Option<usize>,
+    /// Listings of each of those Sellers.
+    #[arg(long, value_name = "M", default_value_t = 10, requires = "sellers")]
+    listings: usize,
+    /// The file that gets those Sellers' keys, one to a line; only its owner can read it.
+    #[arg(long, value_name = "FILE", requires = "sellers")]
+    keys_out: Option<PathBuf>,
+}
+
+impl Serve {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
+        app::start_logging(self.serve.log);
+        app::raise_file_limit();
+        let stop = stop_signal()?;
+        let database = &common.database.database;
+        let app = App::start(&self.serve, database, Clock::system()).await?;
+        let (api, admin) = (app.api_address()?, app.admin_address()?);
+        tracing::info!("API on http://{api}, metrics and health on http://{admin}");
+        if !app.services().db.has_sellers().await? {
+            let program = program();
+            eprintln!(
+                "There is no Seller yet. In another terminal, type:\n\n  \
+                 {program} seller create --name 'Lone Star Trucks' --slug lone-star-trucks \\\n    \
+                 --owner-email owner@lonestar.example --owner-password-stdin{}\n\n\
+                 (then the owner's password, Enter and Ctrl-D), and after it:\n\n  \
+                 {program} key generate --seller lone-star-trucks{}\n",
+                database_option(database),
+                database_option(database),
+            );
+        }
+        app.run(stop).await
+    }
+}
+
+/// How this program was called, for commands to type: it may not be on the PATH.
+fn program() -> String {
+    std::env::args()
+        .next()
+        .unwrap_or_else(|| "truckradar".to_owned())
+}
+
+/// The option that makes a command find the server's database; nothing if it is the default.
+fn database_option(database: &DbUrl) -> String {
+    match database {
+        DbUrl::Sqlite(path) if path != std::path::Path::new("truckradar.db") => {
+            format!(" --database sqlite:{}", path.display())
+        }
+        _ => String::new(),
+    }
+}
+
+impl Demo {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
+        match (self.sellers, &self.keys_out) {
+            (Some(sellers), Some(keys_out)) => fill(common, sellers, self.listings, keys_out).await,
+            _ => demo(self.serve).await,
+        }
+    }
+}
+
+async fn demo(mut args: ServeArgs) -> anyhow::Result<()> {
+    app::start_logging(args.log.min(tracing::Level::WARN));
+    app::raise_file_limit();
+    let stop = stop_signal()?;
+    let folder = tempfile::Builder::new()
+        .prefix("truckradar-demo-")
+        .tempdir()
+        .context("a throw-away folder cannot be made")?;
+    let database = DbUrl::Sqlite(folder.path().join("demo.db"));
+    // A demo beside something that has the usual port is still a demo.
+    args.listen = free_or_any(args.listen);
+    args.admin_listen = free_or_any(args.admin_listen);
+    let app = App::start(&args, &database, Clock::system()).await?;
+    let key = demo::fill(app.services()).await?;
+    let api = app.api_address()?;
+    print::text(&format!(
+        "TruckRadar runs on http://{api} with two made-up dealers (Ctrl-C ends it and removes its data).\n\n\
+         Ask for a truck of Lone Star Trucks:\n\n  \
+         curl -i http://{api}/api/v1/inventory/{} \\\n    \
+         -H \"Authorization: Bearer {}\"\n\n\
+         Replace the key, and see the old one die at once:\n\n  \
+         {} key generate --seller lone-star-trucks{}\n",
+        demo::EXAMPLE_VIN,
+        key.expose(),
+        program(),
+        database_option(&database),
+    ))?;
+    drop(key);
+    app.run(stop).await
+}
+
+/// The address if nothing listens there, else the same with a port that the system chooses.
+fn free_or_any(address: SocketAddr) -> SocketAddr {
+    match std::net::TcpListener::bind(address) {
+        Ok(_) => address,
+        Err(_) => SocketAddr::new(address.ip(), 0),
+    }
+}
+
+async fn fill(
+    common: &Common,
+    sellers: usize,
+    listings: usize,
+    keys_out: &PathBuf,
+) -> anyhow::Result<()> {
+    app::start_logging(tracing::Level::WARN);
+    let database = &common.database.database;
+    let path = config::sqlite_path(database)?;
+    let _owner = app::own(&path)?;
+    // Refuse before the work, not after it.
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(keys_out)
+        .with_context(|| {
+            format!(
+                "{} cannot be made (it must not exist yet)",
+                keys_out.display()
+            )
+        })?;
+    let db = Db::open(database).await?;
+    db.migrate().await?;
+    let now = Clock::system().now();
+    let keys = demo::fill_in_bulk(&db, now, sellers, listings).await?;
+    let mut lines = BufWriter::new(file);
+    for key in &keys {
+        writeln!(lines, "{}", key.expose())?;
+    }
+    lines
+        .into_inner()
+        .context("the keys cannot be written")?
+        .sync_all()?;
+    db.close().await;
+    if common.json {
+        return print::json(&json!({"sellers": sellers, "listings": sellers * listings}));
+    }
+    print::text(&format!(
+        "{} has {sellers} Sellers with {listings} listings each; their keys are in {}.",
+        path.display(),
+        keys_out.display()
+    ))
+}
+
+/// Completes on SIGTERM or SIGINT. Installed before anything else, so that no signal finds the process unprepared.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,245 @@
+//! What the operator decides: the options of `serve`, checked against each other.
+//!
+//! Never: a secret in an option; whatever is on a command line can be read by every user of the machine.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use ipnet::IpNet;
+
+use crate::db::DbUrl;
+
+/// Where the database is.
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseArg {
+    /// The database: sqlite:PATH, one file that one server owns, or postgres://… (not served yet).
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TRUCKRADAR_DATABASE",
+        default_value = "sqlite:truckradar.db",
+        hide_env_values = true,
+        global = true
+    )]
+    pub database: DbUrl,
+}
+
+/// Options of `serve` and `demo`.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// Where the API listens.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "TRUCKRADAR_LISTEN",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub listen: SocketAddr,
+
+    /// Where metrics and health checks for the operator listen; keep it private.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "TRUCKRADAR_ADMIN_LISTEN",
+        default_value = "127.0.0.1:9090"
+    )]
+    pub admin_listen: SocketAddr,
+
+    /// An address by which the world reaches this server, such as https://truckradar.example; may be repeated.
+    #[arg(long, value_name = "URL", env = "TRUCKRADAR_PUBLIC_URL", value_delimiter = ',', value_parser = public_url)]
+    pub public_url: Vec<String>,
+
+    /// Networks whose X-Forwarded-For header is believed, read from the right. By default nobody's is.
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "TRUCKRADAR_TRUSTED_PROXIES",
+        value_delimiter = ','
+    )]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// Serve plain HTTP on an address that is not loopback: keys then cross the network in the clear.
+    #[arg(long, env = "TRUCKRADAR_INSECURE_HTTP")]
+    pub insecure_http: bool,
+
+    /// What to do when a key makes more requests than its fair use.
+    #[arg(long, value_name = "MODE", env = "TRUCKRADAR_RATE_LIMITS", value_enum, default_value_t = RateLimitMode::Monitor)]
+    pub rate_limits: RateLimitMode,
+
+    /// Refuse a VIN whose check digit does not hold, instead of warning.
+    #[arg(long, env = "TRUCKRADAR_STRICT_VIN")]
+    pub strict_vin: bool,
+
+    /// Whom dealers write to when a key has leaked.
+    #[arg(
+        long,
+        value_name = "EMAIL",
+        env = "TRUCKRADAR_SECURITY_CONTACT",
+        default_value = "security@truckradar.ai"
+    )]
+    pub security_contact: String,
+
+    /// Whom dealers write to about plans, platform access and disputed listings.
+    #[arg(
+        long,
+        value_name = "EMAIL",
+        env = "TRUCKRADAR_SALES_CONTACT",
+        default_value = "sales@truckradar.ai"
+    )]
+    pub sales_contact: String,
+
+    /// How much to log, on standard error: error, warn, info, debug (a line per request) or trace.
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "TRUCKRADAR_LOG",
+        default_value = "info"
+    )]
+    pub log: tracing::Level,
+}
+
+/// What happens over the rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RateLimitMode {
+    /// Count and show in headers and metrics; refuse nothing.
+    Monitor,
+    /// Answer 429.
+    Enforce,
+}
+
+/// Limits on what clients may make the server do. Not options: they are promises of the documentation.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a client may take to send a request's headers, and to begin the next request on its connection.
+    pub header_timeout: Duration,
+    /// How long a client may pause while sending a body.
+    pub body_pause: Duration,
+    /// How long a client may take to send a whole body.
+    pub body_timeout: Duration,
+    /// How long bytes may wait for a client that does not take them.
+    pub send_timeout: Duration,
+    /// Connections at once; more wait to be accepted.
+    pub connections_max: usize,
+    /// How long running requests get to finish after SIGTERM.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(30),
+            body_pause: Duration::from_secs(15),
+            body_timeout: Duration::from_secs(120),
+            send_timeout: Duration::from_secs(30),
+            connections_max: 10_000,
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+fn public_url(text: &str) -> Result<String, String> {
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"))
+        .ok_or("must begin with https:// or http://")?;
+    let host = rest.trim_end_matches('/');
+    if host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
+        return Err("must be a scheme and a host, such as https://truckradar.example".into());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+impl ServeArgs {
+    /// What is wrong with the options together; empty is well.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let exposed = !self.listen.ip().is_loopback();
+        if exposed && self.trusted_proxies.is_empty() && !self.insecure_http {
+            problems.push(format!(
+                "--listen {}: plain HTTP on an address that is not loopback would send keys in the clear. Put a proxy that \
+                 speaks TLS in front and name it with --trusted-proxies CIDR, or accept the risk with --insecure-http",
+                self.listen
+            ));
+        }
+        if !self.admin_listen.ip().is_loopback() && !self.insecure_http {
+            problems.push(format!(
+                "--admin-listen {}: metrics would be open to the network. Use a loopback address, or accept the risk with \
+                 --insecure-http",
+                self.admin_listen
+            ));
+        }
+        if self.listen == self.admin_listen && self.listen.port() != 0 {
+            problems.push("--listen and --admin-listen must differ".to_owned());
+        }
+        problems
+    }
+}
+
+/// The file of a SQLite database, or why this version cannot use the address.
+pub fn sqlite_path(url: &DbUrl) -> anyhow::Result<PathBuf> {
+    match url {
+        DbUrl::Sqlite(path) => Ok(path.clone()),
+        DbUrl::Postgres(_) => anyhow::bail!(
+            "this version serves from SQLite only: give --database sqlite:PATH. Serving from PostgreSQL is on its way"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    fn problems(args: &[&str]) -> usize {
+        let line = Line::try_parse_from([&["x"], args].concat()).expect("parses");
+        line.serve.problems().len()
+    }
+
+    #[test]
+    fn plain_http_on_the_network_needs_a_word() {
+        assert_eq!(problems(&[]), 0);
+        assert_eq!(problems(&["--listen", "0.0.0.0:8080"]), 1);
+        assert_eq!(
+            problems(&["--listen", "0.0.0.0:8080", "--insecure-http"]),
+            0
+        );
+        assert_eq!(
+            problems(&[
+                "--listen",
+                "0.0.0.0:8080",
+                "--trusted-proxies",
+                "10.0.0.0/8"
+            ]),
+            0
+        );
+        assert_eq!(problems(&["--admin-listen", "0.0.0.0:9090"]), 1);
+        assert_eq!(
+            problems(&["--listen", "127.0.0.1:1", "--admin-listen", "127.0.0.1:1"]),
+            1
+        );
+    }
+
+    #[test]
+    fn a_public_address_is_a_scheme_and_a_host() {
+        assert_eq!(
+            public_url("https://a.example/"),
+            Ok("https://a.example".into())
+        );
+        for bad in [
+            "a.example",
+            "ftp://a",
+            "https://",
+            "https://a/b",
+            "https://u@a",
+        ] {
+            assert!(public_url(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What can go wrong in the database, in the words that matter above it: is it our fault for now, the caller's, or a bug?
+//!
+//! Never: an engine's own message shown to a caller; it goes to the log.
+
+/// A database call that did not do what was asked. Nothing it was part of has been acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// Full, locked, gone or slow. Trying again later may well work.
+    #[error("the database cannot do this at present: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// Another row already has what must be unique.
+    #[error("a row with this unique value exists")]
+    Unique,
+    /// The key that authorised this write is no longer live.
+    #[error("the key that authorised this write is dead")]
+    Fenced,
+    /// A row holds what this program cannot have written.
+    #[error("stored data is damaged: {0}")]
+    Damaged(String),
+    /// The schema does not fit this program.
+    #[error("the database's schema does not fit this version: {0}")]
+    Schema(#[from] sqlx::migrate::MigrateError),
+    /// Anything else, which is a defect of ours.
+    #[error("unexpected database error: {0}")]
+    Internal(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::Database(db) if db.is_unique_violation() => Self::Unique,
+            E::Database(db) if db.code().is_some_and(|code| passes(&code)) => {
+                Self::Unavailable(error)
+            }
+            E::PoolTimedOut | E::PoolClosed | E::Io(_) | E::WorkerCrashed | E::Tls(_) => {
+                Self::Unavailable(error)
+            }
+            E::ColumnDecode { source, .. } => Self::Damaged(source.to_string()),
+            _ => Self::Internal(error),
+        }
+    }
+}
+
+/// Whether an engine's code names a condition that passes.
+///
+/// SQLite gives a number whose low byte is the kind: busy, locked, read-only, I/O error, full, cannot open. PostgreSQL
+/// gives five characters whose first two are the class: connection, rollback, resources, not in state, operator, system.
+fn passes(code: &str) -> bool {
+    if let (true, Ok(number)) = (code.len() != 5, code.parse::<u32>()) {
+        return matches!(number & 0xff, 5 | 6 | 8 | 10 | 13 | 14);
+    }
+    matches!(
+        code.get(..2),
+        Some("08" | "25" | "40" | "53" | "55" | "57" | "58")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::passes;
+
+    #[test]
+    fn conditions_that_pass_are_told_from_defects() {
+        for code in [
+            "5", "261", "517", "6", "8", "10", "522", "13", "14", "53100", "57014", "40P01",
+            "55P03",
+        ] {
+            assert!(passes(code), "{code}");
+        }
+        for code in ["1", "11", "19", "2067", "1555", "42P01", "23505", "22P02"] {
+            assert!(!passes(code), "{code}");
+        }
+    }
+}

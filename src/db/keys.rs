@@ -1,0 +1,320 @@
+//! API keys and the epoch that orders their changes.
+//!
+//! Never: a key's row deleted, or a key itself in a parameter: only its digest comes this far.
+
+use sqlx::FromRow;
+
+use super::{Db, DbError, ScopedTx, Tx, on_db, on_tx};
+use crate::{
+    clock::Time,
+    ids::{AuditId, KeyId, SellerId},
+    keys::{
+        format::{KeyDigest, KeyHint},
+        scope::SellerScope,
+        table::{KeyRecord, Standing},
+    },
+};
+
+/// How many of a Seller's dead keys are remembered, so that a client that still sends one can be named.
+pub const DEAD_KEYS_KEPT: i64 = 100;
+
+/// One key as people see it.
+#[derive(Clone, Debug, FromRow)]
+pub struct KeyRow {
+    /// Its id.
+    pub id: KeyId,
+    /// Its last four characters.
+    pub hint: String,
+    /// `live`, `replaced`, `expired` or `forgotten`.
+    pub state: String,
+    /// Who made it.
+    pub made_by: String,
+    /// When.
+    pub created_us: Time,
+    /// When it was handed out; a live key without this was never seen by anybody.
+    pub shown_us: Option<Time>,
+    /// When it died.
+    pub ended_us: Option<Time>,
+    /// Why, where the operator forced it.
+    pub end_reason: Option<String>,
+}
+
+/// A key found by its digest, and whose it is.
+#[derive(Clone, Debug, FromRow)]
+pub struct IdentifiedKey {
+    /// The key.
+    #[sqlx(flatten)]
+    pub key: KeyRow,
+    /// Whose it is.
+    pub seller_id: SellerId,
+    /// That Seller's slug.
+    pub slug: String,
+    /// That Seller's name.
+    pub name: String,
+}
+
+#[derive(FromRow)]
+struct TableRow {
+    id: KeyId,
+    seller_id: SellerId,
+    digest: Vec<u8>,
+    state: String,
+}
+
+fn digest_of(bytes: &[u8]) -> Result<KeyDigest, DbError> {
+    bytes
+        .try_into()
+        .map(KeyDigest)
+        .map_err(|_| DbError::Damaged("a digest is not 32 bytes".into()))
+}
+
+impl Db {
+    /// Every key that has a meaning, with the epoch up to which the answer is complete, both of one moment.
+    pub async fn all_keys(&self) -> Result<(Vec<(KeyDigest, KeyRecord)>, i64), DbError> {
+        const EPOCH: &str = "SELECT epoch FROM key_epoch WHERE one = 1";
+        const KEYS: &str =
+            "SELECT id, seller_id, digest, state FROM api_keys WHERE digest IS NOT NULL";
+        let (epoch, rows): (i64, Vec<TableRow>) = match self {
+            Self::Sqlite(db) => {
+                let mut tx = db.reader.begin().await?;
+                let epoch = sqlx::query_scalar(EPOCH).fetch_one(&mut *tx).await?;
+                (epoch, sqlx::query_as(KEYS).fetch_all(&mut *tx).await?)
+            }
+            Self::Postgres(pool) => {
+                let mut tx = pool
+                    .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    .await?;
+                let epoch = sqlx::query_scalar(EPOCH).fetch_one(&mut *tx).await?;
+                (epoch, sqlx::query_as(KEYS).fetch_all(&mut *tx).await?)
+            }
+        };
+        let keys = rows
+            .into_iter()
+            .map(|row| {
+                let standing = if row.state == "live" {
+                    Standing::Live
+                } else {
+                    Standing::Dead
+                };
+                let record = KeyRecord {
+                    key: row.id,
+                    seller: row.seller_id,
+                    standing,
+                };
+                Ok((digest_of(&row.digest)?, record))
+            })
+            .collect::<Result<_, DbError>>()?;
+        Ok((keys, epoch))
+    }
+
+    /// A Seller's newest keys, the live one first if there is one.
+    pub async fn keys_of_seller(
+        &self,
+        scope: SellerScope,
+        limit: i64,
+    ) -> Result<Vec<KeyRow>, DbError> {
+        const SQL: &str = "SELECT id, hint, state, made_by, created_us, shown_us, ended_us, end_reason \
+             FROM api_keys WHERE seller_id = $1 \
+             ORDER BY CASE state WHEN 'live' THEN 0 ELSE 1 END, created_us DESC, id DESC LIMIT $2";
+        Ok(on_db!(self, |pool| sqlx::query_as(SQL)
+            .bind(scope.seller())
+            .bind(limit)
+            .fetch_all(pool)
+            .await)?)
+    }
+
+    /// Whose key this is; `None` for a key that is unknown or long forgotten. For the operator, so without a scope.
+    pub async fn identify_key(&self, digest: KeyDigest) -> Result<Option<IdentifiedKey>, DbError> {
+        const SQL: &str = "SELECT k.id, k.hint, k.state, k.made_by, k.created_us, k.shown_us, k.ended_us, \
+             k.end_reason, k.seller_id, s.slug, s.name \
+             FROM api_keys k JOIN sellers s ON s.id = k.seller_id WHERE k.digest = $1";
+        Ok(on_db!(self, |pool| sqlx::query_as(SQL)
+            .bind(digest.0.to_vec())
+            .fetch_optional(pool)
+            .await)?)
+    }
+
+    /// Completes the record of an act on keys once every node obeys it: files the receipt, and marks the new key, if there
+    /// is one, as handed out.
+    pub async fn complete_key_act(
+        &self,
+        act: AuditId,
+        receipt: &str,
+        shown: Option<KeyId>,
+        at: Time,
+    ) -> Result<(), DbError> {
+        const SHOWN: &str = "UPDATE api_keys SET shown_us = $2 WHERE id = $1 AND shown_us IS NULL";
+        let mut tx = self.begin().await?;
+        if let Some(key) = shown {
+            on_tx!(tx, |conn| sqlx::query(SHOWN)
+                .bind(key)
+                .bind(at)
+                .execute(conn)
+                .await
+                .map(drop))?;
+        }
+        tx.file_receipt(act, receipt).await?;
+        tx.commit().await
+    }
+}
+
+impl ScopedTx {
+    /// The version of the Seller's key, as it is under this transaction's lock; `None` if there is no such Seller.
+    pub async fn key_version(&mut self) -> Result<Option<i64>, DbError> {
+        const SQL: &str = "SELECT key_version FROM sellers WHERE id = $1";
+        Ok(on_tx!(self.tx, |conn| sqlx::query_scalar(SQL)
+            .bind(self.scope.seller())
+            .fetch_optional(conn)
+            .await)?)
+    }
+
+    /// The live key, if there is one.
+    pub async fn live_key(&mut self) -> Result<Option<KeyRow>, DbError> {
+        const SQL: &str = "SELECT id, hint, state, made_by, created_us, shown_us, ended_us, end_reason \
+             FROM api_keys WHERE seller_id = $1 AND state = 'live'";
+        Ok(on_tx!(self.tx, |conn| sqlx::query_as(SQL)
+            .bind(self.scope.seller())
+            .fetch_optional(conn)
+            .await)?)
+    }
+
+    /// Kills the live key. `state` is `replaced` or `expired`.
+    pub async fn end_live_key(
+        &mut self,
+        state: &'static str,
+        reason: Option<&str>,
+        at: Time,
+    ) -> Result<Option<(KeyId, KeyDigest)>, DbError> {
+        const SQL: &str = "UPDATE api_keys SET state = $2, end_reason = $3, ended_us = $4, changed_epoch = -1 \
+             WHERE seller_id = $1 AND state = 'live' RETURNING id, digest";
+        let row: Option<(KeyId, Vec<u8>)> = on_tx!(self.tx, |conn| sqlx::query_as(SQL)
+            .bind(self.scope.seller())
+            .bind(state)
+            .bind(reason)
+            .bind(at)
+            .fetch_optional(conn)
+            .await)?;
+        row.map(|(id, digest)| Ok((id, digest_of(&digest)?)))
+            .transpose()
+    }
+
+    /// Adds a live key.
+    pub async fn insert_live_key(
+        &mut self,
+        id: KeyId,
+        digest: KeyDigest,
+        hint: KeyHint,
+        made_by: &str,
+        at: Time,
+    ) -> Result<(), DbError> {
+        const SQL: &str = "INSERT INTO api_keys (id, seller_id, digest, hint, state, made_by, created_us, changed_epoch) \
+             VALUES ($1, $2, $3, $4, 'live', $5, $6, -1)";
+        on_tx!(self.tx, |conn| sqlx::query(SQL)
+            .bind(id)
+            .bind(self.scope.seller())
+            .bind(digest.0.to_vec())
+            .bind(hint.to_string())
+            .bind(made_by)
+            .bind(at)
+            .execute(conn)
+            .await
+            .map(drop))?;
+        Ok(())
+    }
+
+    /// Forgets the digests of all but the last [`DEAD_KEYS_KEPT`] dead keys; answers which.
+    pub async fn forget_old_keys(&mut self) -> Result<Vec<KeyDigest>, DbError> {
+        // An act adds one dead key, so there is one to forget at most; the limit is there because SQLite wants one.
+        const FIND: &str = "SELECT id, digest FROM api_keys \
+             WHERE seller_id = $1 AND state IN ('replaced', 'expired') \
+             ORDER BY ended_us DESC, id DESC LIMIT 1000 OFFSET $2";
+        const FORGET: &str = "UPDATE api_keys SET state = 'forgotten', digest = NULL, changed_epoch = -1 WHERE id = $1";
+        let old: Vec<(KeyId, Vec<u8>)> = on_tx!(self.tx, |conn| sqlx::query_as(FIND)
+            .bind(self.scope.seller())
+            .bind(DEAD_KEYS_KEPT)
+            .fetch_all(conn)
+            .await)?;
+        let mut forgotten = Vec::with_capacity(old.len());
+        for (id, digest) in old {
+            on_tx!(self.tx, |conn| sqlx::query(FORGET)
+                .bind(id)
+                .execute(conn)
+                .await
+                .map(drop))?;
+            forgotten.push(digest_of(&digest)?);
+        }
+        Ok(forgotten)
+    }
+
+    /// Counts the change: the Seller's key version by one, the epoch by one, and stamps what changed with the epoch. The
+    /// last thing before the commit, so that the epoch's row is locked for the shortest time.
+    pub async fn seal_key_change(&mut self) -> Result<i64, DbError> {
+        const VERSION: &str = "UPDATE sellers SET key_version = key_version + 1 WHERE id = $1";
+        const EPOCH: &str = "UPDATE key_epoch SET epoch = epoch + 1 WHERE one = 1 RETURNING epoch";
+        const STAMP: &str =
+            "UPDATE api_keys SET changed_epoch = $2 WHERE seller_id = $1 AND changed_epoch = -1";
+        let seller = self.scope.seller();
+        on_tx!(self.tx, |conn| sqlx::query(VERSION)
+            .bind(seller)
+            .execute(conn)
+            .await
+            .map(drop))?;
+        let epoch: i64 = on_tx!(self.tx, |conn| sqlx::query_scalar(EPOCH)
+            .fetch_one(conn)
+            .await)?;
+        on_tx!(self.tx, |conn| sqlx::query(STAMP)
+            .bind(seller)
+            .bind(epoch)
+            .execute(conn)
+            .await
+            .map(drop))?;
+        Ok(epoch)
+    }
+}
+
+impl Db {
+    /// Adds live keys of new Sellers in one go, for filling an empty database with a load test's worth.
+    pub async fn insert_live_keys_in_bulk(
+        tx: &mut super::WriteTx,
+        keys: &[(SellerId, KeyId, KeyDigest, KeyHint)],
+        made_by: &str,
+        at: Time,
+    ) -> Result<(), DbError> {
+        // Digests travel as hexadecimal: JSON has no bytes.
+        let rows: Vec<_> = keys
+            .iter()
+            .map(|(seller, key, digest, hint)| {
+                serde_json::json!({
+                    "seller": seller, "id": key, "hint": hint.to_string(),
+                    "digest": digest.0.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+                })
+            })
+            .collect();
+        let json = serde_json::Value::from(rows).to_string();
+        const SQLITE: &str = "INSERT INTO api_keys (id, seller_id, digest, hint, state, made_by, created_us, shown_us, changed_epoch) \
+             SELECT value ->> 'id', value ->> 'seller', unhex(value ->> 'digest'), value ->> 'hint', 'live', $2, $3, $3, 0 \
+             FROM json_each($1)";
+        const POSTGRES: &str = "INSERT INTO api_keys (id, seller_id, digest, hint, state, made_by, created_us, shown_us, changed_epoch) \
+             SELECT id, seller, decode(digest, 'hex'), hint, 'live', $2, $3, $3, 0 \
+             FROM json_to_recordset($1::json) AS r(id text, seller text, digest text, hint text)";
+        match &mut tx.inner {
+            Tx::Sqlite(tx) => {
+                sqlx::query(SQLITE)
+                    .bind(json)
+                    .bind(made_by)
+                    .bind(at)
+                    .execute(&mut **tx)
+                    .await?;
+            }
+            Tx::Postgres(tx) => {
+                sqlx::query(POSTGRES)
+                    .bind(json)
+                    .bind(made_by)
+                    .bind(at)
+                    .execute(&mut **tx)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+}

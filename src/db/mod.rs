@@ -1,0 +1,388 @@
+//! The database: SQLite in one file, or PostgreSQL, behind one set of methods.
+//!
+//! Each method's SQL runs on both engines; where one has a much better way, both texts stand side by side. Reads go
+//! through [`Db`], writes through a transaction that only [`Db::begin_write`] and its siblings open.
+//!
+//! Never: sqlx named outside this folder; a time taken from SQL; a Seller's row reached without a
+//! [`SellerScope`](crate::keys::scope::SellerScope); a unique violation told apart by its constraint's name.
+
+mod audit;
+mod error;
+mod keys;
+mod listings;
+mod sellers;
+mod types;
+mod usage;
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use sqlx::{
+    Acquire, PgPool, Postgres, Sqlite, SqlitePool, Transaction,
+    migrate::Migrator,
+    postgres::PgPoolOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+pub use self::{
+    audit::AuditEntry,
+    error::DbError,
+    keys::{IdentifiedKey, KeyRow},
+    listings::ListingFilter,
+    sellers::{DealerChange, LocationRow, NewSeller, SellerRow, UserRow},
+    usage::{ClientUse, UsageRow},
+};
+use crate::{
+    ids::SellerId,
+    keys::scope::{Authority, SellerScope},
+};
+
+static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// How long a statement or a transaction waits for another process that holds the SQLite file.
+const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a write waits for its turn, and a read for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that read SQLite at the same time; each is a thread.
+const SQLITE_READERS: u32 = 4;
+/// Size of the write-ahead log at which a checkpoint is worth its cost.
+const CHECKPOINT_WAL_BYTES: u64 = 8 << 20;
+/// Size at which writers are made to wait for one.
+const CHECKPOINT_WAL_BYTES_MAX: u64 = 256 << 20;
+
+/// Where the database is, as `--database` names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DbUrl {
+    /// One file.
+    Sqlite(PathBuf),
+    /// A server; the whole address, which may hold a password and so is never printed.
+    Postgres(String),
+}
+
+/// The address names no database that this program knows.
+#[derive(Debug, thiserror::Error)]
+#[error("not a database address: give sqlite:PATH or postgres://USER@HOST/NAME")]
+pub struct BadDbUrl;
+
+impl FromStr for DbUrl {
+    type Err = BadDbUrl;
+
+    fn from_str(text: &str) -> Result<Self, BadDbUrl> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Ok(Self::Postgres(text.to_owned()));
+        }
+        let path = text.strip_prefix("sqlite:").ok_or(BadDbUrl)?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.is_empty() || path.contains('?') || path.starts_with(':') {
+            return Err(BadDbUrl);
+        }
+        Ok(Self::Sqlite(PathBuf::from(path)))
+    }
+}
+
+/// An open database.
+#[derive(Clone)]
+pub enum Db {
+    /// One file, owned by this process.
+    Sqlite(SqliteDb),
+    /// A server, shared with other nodes.
+    Postgres(PgPool),
+}
+
+/// SQLite takes one writer at a time. Queueing for one connection is fair and never sees "busy"; readers never wait for it.
+#[derive(Clone)]
+pub struct SqliteDb {
+    reader: SqlitePool,
+    writer: SqlitePool,
+    path: PathBuf,
+}
+
+/// An open transaction that may write. Dropped without [`WriteTx::commit`], it changes nothing.
+pub struct WriteTx {
+    inner: Tx,
+}
+
+enum Tx {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+/// A write transaction in which the scope was found to still hold; its Seller-owned writes go to that Seller only.
+pub struct ScopedTx {
+    tx: WriteTx,
+    scope: SellerScope,
+}
+
+/// Runs one query on whichever engine a [`Db`] is: `on_db!(self, |pool| query.fetch_one(pool).await)`.
+macro_rules! on_db {
+    ($db:expr, |$pool:ident| $query:expr) => {
+        match $db {
+            $crate::db::Db::Sqlite(db) => {
+                let $pool = &db.reader;
+                $query
+            }
+            $crate::db::Db::Postgres($pool) => $query,
+        }
+    };
+}
+
+/// The same inside a [`WriteTx`].
+macro_rules! on_tx {
+    ($tx:expr, |$conn:ident| $query:expr) => {
+        match &mut $tx.inner {
+            $crate::db::Tx::Sqlite(tx) => {
+                let $conn = &mut **tx;
+                $query
+            }
+            $crate::db::Tx::Postgres(tx) => {
+                let $conn = &mut **tx;
+                $query
+            }
+        }
+    };
+}
+
+pub(crate) use {on_db, on_tx};
+
+impl Db {
+    /// Opens the database, creating the SQLite file if there is none. Call [`Db::migrate`] before anything else.
+    ///
+    /// For SQLite the caller must own the file ([`crate::control::Ownership`]).
+    pub async fn open(url: &DbUrl) -> Result<Self, DbError> {
+        match url {
+            DbUrl::Sqlite(path) => {
+                let options = SqliteConnectOptions::new()
+                    .filename(path)
+                    .create_if_missing(true)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    // FULL: a commit is on the disk when it returns, power cut or not.
+                    .synchronous(SqliteSynchronous::Full)
+                    .busy_timeout(SQLITE_BUSY_TIMEOUT)
+                    .foreign_keys(true)
+                    // Checkpoints run beside the commits (see `checkpoint`), not inside every thousandth of them.
+                    .pragma("wal_autocheckpoint", "0");
+                let pool = |max| {
+                    SqlitePoolOptions::new()
+                        .max_connections(max)
+                        .acquire_timeout(ACQUIRE_TIMEOUT)
+                        .idle_timeout(None)
+                        .max_lifetime(None)
+                        .test_before_acquire(false)
+                };
+                let writer = pool(1).connect_with(options.clone()).await?;
+                let reader = pool(SQLITE_READERS)
+                    .connect_with(options.read_only(true).pragma("query_only", "1"))
+                    .await?;
+                Ok(Self::Sqlite(SqliteDb {
+                    reader,
+                    writer,
+                    path: path.clone(),
+                }))
+            }
+            DbUrl::Postgres(address) => Ok(Self::Postgres(
+                PgPoolOptions::new()
+                    .acquire_timeout(ACQUIRE_TIMEOUT)
+                    .connect(address)
+                    .await?,
+            )),
+        }
+    }
+
+    /// Brings the schema up to this program's; does nothing to one that is. Returns how many migrations it has.
+    pub async fn migrate(&self) -> Result<usize, DbError> {
+        match self {
+            Self::Sqlite(db) => SQLITE_MIGRATIONS.run(&db.writer).await?,
+            Self::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await?,
+        }
+        Ok(SQLITE_MIGRATIONS.iter().count())
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), DbError> {
+        const SQL: &str = "SELECT epoch FROM key_epoch WHERE one = 1";
+        on_db!(self, |pool| sqlx::query(SQL)
+            .fetch_one(pool)
+            .await
+            .map(drop))?;
+        Ok(())
+    }
+
+    /// What the engine itself finds wrong with the stored data; empty is well.
+    pub async fn integrity_problems(&self) -> Result<Vec<String>, DbError> {
+        let Self::Sqlite(db) = self else {
+            return Ok(Vec::new());
+        };
+        let mut problems: Vec<String> = sqlx::query_scalar("PRAGMA quick_check")
+            .fetch_all(&db.reader)
+            .await?;
+        problems.retain(|line| line != "ok");
+        Ok(problems)
+    }
+
+    /// Opens a transaction for a write on behalf of a scope, after checking inside it that the scope still holds: the key
+    /// that gave it is live. This is the fence. A change of the key takes the same lock exclusively, so it waits for
+    /// writes in flight, and none authorised by the old key commits after it.
+    ///
+    /// [`DbError::Fenced`] if the key is dead by now.
+    pub async fn begin_write(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
+        let mut tx = self.begin().await?;
+        tx.lock_owner(scope.seller(), Lock::Shared).await?;
+        // A separate statement, after the lock was granted: under READ COMMITTED only a statement that began after the
+        // change committed sees it.
+        if let Authority::Key(key) = scope.authority() {
+            const SQL: &str =
+                "SELECT 1 FROM api_keys WHERE id = $1 AND seller_id = $2 AND state = 'live'";
+            let live = on_tx!(tx, |conn| sqlx::query(SQL)
+                .bind(key)
+                .bind(scope.seller())
+                .fetch_optional(conn)
+                .await
+                .map(|row| row.is_some()))?;
+            if !live {
+                return Err(DbError::Fenced);
+            }
+        }
+        Ok(ScopedTx { tx, scope })
+    }
+
+    /// Opens a transaction that changes what keys of a Seller are good; it waits until every write in flight under them
+    /// has ended.
+    pub async fn begin_change(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
+        let mut tx = self.begin().await?;
+        tx.lock_owner(scope.seller(), Lock::Exclusive).await?;
+        Ok(ScopedTx { tx, scope })
+    }
+
+    /// Opens a transaction on rows that belong to no Seller: new Sellers, usage counts, an act's receipt.
+    pub async fn begin(&self) -> Result<WriteTx, DbError> {
+        let inner = match self {
+            // IMMEDIATE takes the write lock at once: a transaction that reads first and then wants to write could fail.
+            Self::Sqlite(db) => Tx::Sqlite(db.writer.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Postgres(pool) => {
+                let mut tx = pool.begin().await?;
+                // A node that freezes inside a transaction must not hold its locks for ever.
+                sqlx::raw_sql(
+                    "SET LOCAL statement_timeout = '1s'; SET LOCAL idle_in_transaction_session_timeout = '1s'",
+                )
+                .execute(&mut *tx)
+                .await?;
+                Tx::Postgres(tx)
+            }
+        };
+        Ok(WriteTx { inner })
+    }
+
+    /// Moves what the write-ahead log holds into the SQLite file, when there is enough of it. Does nothing on PostgreSQL.
+    pub async fn checkpoint(&self) -> Result<(), DbError> {
+        let Self::Sqlite(db) = self else {
+            return Ok(());
+        };
+        let mut wal = db.path.clone().into_os_string();
+        wal.push("-wal");
+        let bytes = std::fs::metadata(wal).map(|meta| meta.len()).unwrap_or(0);
+        if bytes > CHECKPOINT_WAL_BYTES_MAX {
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+                .execute(&db.writer)
+                .await?;
+        } else if bytes > CHECKPOINT_WAL_BYTES {
+            // A connection of its own, as the readers' may not write: passive, so no commit waits for it.
+            let mut own = SqlitePoolOptions::new()
+                .max_connections(1)
+                .connect_with(SqliteConnectOptions::new().filename(&db.path))
+                .await?
+                .acquire()
+                .await?
+                .detach();
+            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)")
+                .execute(own.acquire().await?)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Closes every connection; SQLite folds its write-ahead log into the file.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite(db) => {
+                db.reader.close().await;
+                db.writer.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Lock {
+    Shared,
+    Exclusive,
+}
+
+impl WriteTx {
+    /// Takes the lock on which a Seller's writes and the changes of its key exclude each other, until the transaction
+    /// ends. Advisory, because its queue is fair: shared row locks can overtake a waiting update for ever. On SQLite the
+    /// single writer is the lock.
+    async fn lock_owner(&mut self, seller: SellerId, lock: Lock) -> Result<(), DbError> {
+        if let Tx::Postgres(tx) = &mut self.inner {
+            let sql = match lock {
+                Lock::Shared => "SELECT pg_advisory_xact_lock_shared($1)",
+                Lock::Exclusive => "SELECT pg_advisory_xact_lock($1)",
+            };
+            sqlx::query(sql)
+                .bind(seller.spread().cast_signed())
+                .execute(&mut **tx)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the transaction durable and visible. After an error the outcome is unknown: it may have been committed.
+    pub async fn commit(self) -> Result<(), DbError> {
+        match self.inner {
+            Tx::Sqlite(tx) => tx.commit().await?,
+            Tx::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+impl ScopedTx {
+    /// The Seller whose rows this transaction may write.
+    pub fn scope(&self) -> SellerScope {
+        self.scope
+    }
+
+    /// See [`WriteTx::commit`].
+    pub async fn commit(self) -> Result<(), DbError> {
+        self.tx.commit().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_once_at_the_edge() {
+        let sqlite = |path: &str| DbUrl::Sqlite(path.into());
+        assert_eq!("sqlite:a.db".parse::<DbUrl>().ok(), Some(sqlite("a.db")));
+        assert_eq!(
+            "sqlite:///v/a.db".parse::<DbUrl>().ok(),
+            Some(sqlite("/v/a.db"))
+        );
+        assert_eq!(
+            "sqlite:/v/a.db".parse::<DbUrl>().ok(),
+            Some(sqlite("/v/a.db"))
+        );
+        for bad in [
+            "",
+            "a.db",
+            "sqlite:",
+            "sqlite::memory:",
+            "sqlite:a.db?mode=ro",
+            "mysql://x",
+        ] {
+            assert!(bad.parse::<DbUrl>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Counts of who used which key, written in batches and read for the key's page.
+//!
+//! Never: a statement per request.
+
+use sqlx::FromRow;
+
+use super::{Db, DbError, Tx, on_db};
+use crate::{
+    clock::Time,
+    ids::{KeyId, SellerId},
+    keys::scope::SellerScope,
+};
+
+/// One count, to be added to what is stored.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct UsageRow {
+    /// Whose key.
+    pub seller: SellerId,
+    /// Which key.
+    pub key: KeyId,
+    /// Whole minutes since 1970 UTC.
+    pub minute: i64,
+    /// The client's id: a hash of the two below.
+    pub client: i64,
+    /// The client's address.
+    pub address: String,
+    /// The client's User-Agent, redacted and cut.
+    pub user_agent: String,
+    /// How the requests were answered.
+    pub status_class: &'static str,
+    /// How many.
+    pub requests: i64,
+    /// When the last of them came, in microseconds.
+    pub last_us: i64,
+}
+
+/// What one client did with one key.
+#[derive(Clone, Debug, FromRow, serde::Serialize, serde::Deserialize)]
+pub struct ClientUse {
+    /// Which key.
+    pub key_id: String,
+    /// Its address.
+    pub address: String,
+    /// Its User-Agent.
+    pub user_agent: String,
+    /// Requests that were let in.
+    pub accepted: i64,
+    /// Requests refused with 401.
+    pub unauthorized: i64,
+    /// When it last called, in microseconds.
+    pub last_us: i64,
+}
+
+impl Db {
+    /// Adds counts to what is stored, all in one transaction.
+    pub async fn add_usage(&self, rows: &[UsageRow]) -> Result<(), DbError> {
+        const CLIENTS_SQLITE: &str = "INSERT INTO usage_clients (id, address, user_agent, seen_us) \
+             SELECT value ->> 'client', value ->> 'address', value ->> 'user_agent', max(value ->> 'last_us') \
+             FROM json_each($1) GROUP BY 1 \
+             ON CONFLICT (id) DO UPDATE SET seen_us = max(seen_us, excluded.seen_us)";
+        const CLIENTS_POSTGRES: &str = "INSERT INTO usage_clients AS c (id, address, user_agent, seen_us) \
+             SELECT client, min(address), min(user_agent), max(last_us) \
+             FROM json_to_recordset($1::json) AS r(client bigint, address text, user_agent text, last_us bigint) GROUP BY 1 \
+             ON CONFLICT (id) DO UPDATE SET seen_us = greatest(c.seen_us, excluded.seen_us)";
+        const COUNTS_SQLITE: &str = "INSERT INTO key_usage (seller_id, key_id, minute, client_id, status_class, requests, last_us) \
+             SELECT value ->> 'seller', value ->> 'key', value ->> 'minute', value ->> 'client', value ->> 'status_class', \
+             value ->> 'requests', value ->> 'last_us' FROM json_each($1) WHERE true \
+             ON CONFLICT (seller_id, minute, key_id, client_id, status_class) \
+             DO UPDATE SET requests = requests + excluded.requests, last_us = max(last_us, excluded.last_us)";
+        const COUNTS_POSTGRES: &str = "INSERT INTO key_usage AS u (seller_id, key_id, minute, client_id, status_class, requests, last_us) \
+             SELECT seller, key, minute, client, status_class, requests, last_us \
+             FROM json_to_recordset($1::json) AS r(seller text, key text, minute bigint, client bigint, \
+             status_class text, requests bigint, last_us bigint) \
+             ON CONFLICT (seller_id, minute, key_id, client_id, status_class) \
+             DO UPDATE SET requests = u.requests + excluded.requests, last_us = greatest(u.last_us, excluded.last_us)";
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let json = serde_json::to_string(rows)
+            .map_err(|error| DbError::Damaged(format!("counts: {error}")))?;
+        let mut tx = self.begin().await?;
+        match &mut tx.inner {
+            Tx::Sqlite(tx) => {
+                sqlx::query(CLIENTS_SQLITE)
+                    .bind(&json)
+                    .execute(&mut **tx)
+                    .await?;
+                sqlx::query(COUNTS_SQLITE)
+                    .bind(&json)
+                    .execute(&mut **tx)
+                    .await?;
+            }
+            Tx::Postgres(tx) => {
+                sqlx::query(CLIENTS_POSTGRES)
+                    .bind(&json)
+                    .execute(&mut **tx)
+                    .await?;
+                sqlx::query(COUNTS_POSTGRES)
+                    .bind(&json)
+                    .execute(&mut **tx)
+                    .await?;
+            }
+        }
+        tx.commit().await
+    }
+
+    /// The clients that sent one of the Seller's keys since a minute, the busiest first.
+    pub async fn clients_since(
+        &self,
+        scope: SellerScope,
+        minute: i64,
+        limit: i64,
+    ) -> Result<Vec<ClientUse>, DbError> {
+        const SQL: &str = "SELECT u.key_id, c.address, c.user_agent, \
+             CAST(SUM(CASE WHEN u.status_class = '401' THEN 0 ELSE u.requests END) AS BIGINT) AS accepted, \
+             CAST(SUM(CASE WHEN u.status_class = '401' THEN u.requests ELSE 0 END) AS BIGINT) AS unauthorized, \
+             MAX(u.last_us) AS last_us \
+             FROM key_usage u JOIN usage_clients c ON c.id = u.client_id \
+             WHERE u.seller_id = $1 AND u.minute >= $2 \
+             GROUP BY u.key_id, c.address, c.user_agent ORDER BY SUM(u.requests) DESC, c.address LIMIT $3";
+        Ok(on_db!(self, |pool| sqlx::query_as(SQL)
+            .bind(scope.seller())
+            .bind(minute)
+            .bind(limit)
+            .fetch_all(pool)
+            .await)?)
+    }
+
+    /// Forgets counts of minutes before this one, and clients not seen since this time.
+    pub async fn forget_usage_before(&self, minute: i64, seen: Time) -> Result<(), DbError> {
+        const COUNTS: &str = "DELETE FROM key_usage WHERE minute < $1";
+        const CLIENTS: &str = "DELETE FROM usage_clients WHERE seen_us < $1";
+        let mut tx = self.begin().await?;
+        super::on_tx!(tx, |conn| sqlx::query(COUNTS)
+            .bind(minute)
+            .execute(conn)
+            .await
+            .map(drop))?;
+        super::on_tx!(tx, |conn| sqlx::query(CLIENTS)
+            .bind(seen)
+            .execute(conn)
+            .await
+            .map(drop))?;
+        tx.commit().await
+    }
+}

@@ -1,0 +1,29 @@
+//! The API's resources, one file each: what is read from a request, what is asked of the use cases, what is answered.
+//!
+//! Never: a rule of the business; SQL.
+
+pub mod dealers;
+pub mod inventory;
+pub mod key;
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, header},
+    response::Response,
+};
+use serde_json::{Value, json};
+
+/// The media type of every body.
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A success: `{"data":…}`.
+pub fn data(value: &Value) -> Response {
+    body(json!({ "data": value }).to_string())
+}
+
+/// A success whose body is written already.
+pub fn body(body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
+}

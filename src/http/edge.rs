@@ -1,0 +1,434 @@
+//! What every request meets first, and what is added to every response.
+//!
+//! In order: a request id; the size of the headers; for whatever is under `/api/v1/`, the key, before the path, the method
+//! or the body are looked at; fair use. Then the router. Then the response gets its headers, and the request is counted.
+//!
+//! Never: a handler under `/api/v1/` reached without a verified caller; a lock held while a handler runs; a query string,
+//! a cookie or an Authorization header in a log.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    BoxError, Router,
+    body::{Body, Bytes, HttpBody},
+    extract::ConnectInfo,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header},
+    response::{IntoResponse, Response},
+};
+use tower::Service;
+use uuid::Uuid;
+
+use super::{
+    State,
+    caller::Verified,
+    error::{ApiError, Code},
+    metrics::RefusedBecause,
+    path,
+};
+use crate::{
+    clock::BootTime,
+    config::RateLimitMode,
+    keys::{
+        format,
+        limits::{Allowance, Policy},
+        table::KeyRecord,
+        usage::StatusClass,
+        verify::{self, Presented, Refusal},
+    },
+};
+
+/// Where the bare route of `bench/http` is.
+#[cfg(feature = "bench-bare")]
+pub(super) const BARE_PATH: &str = "/bare";
+
+/// A header's value may have this many bytes, which admits 16 KiB after a scheme.
+const HEADER_VALUE_BYTES_MAX: usize = (16 << 10) + 64;
+/// All headers together may have this many.
+const HEADERS_BYTES_MAX: usize = 48 << 10;
+/// A request id that a caller sent is echoed up to this length.
+const REQUEST_ID_CHARS_MAX: usize = 64;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// The router with the edge in front of it.
+#[derive(Clone)]
+pub(super) struct Edge {
+    state: Arc<State>,
+    router: Router,
+}
+
+impl Edge {
+    pub(super) fn new(state: Arc<State>, router: Router) -> Self {
+        Self { state, router }
+    }
+}
+
+impl<B> Service<Request<B>> for Edge
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // A router is always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let request = request.map(Body::new);
+        #[cfg(feature = "bench-bare")]
+        if request.uri().path() == BARE_PATH {
+            return Box::pin(self.router.call(request));
+        }
+        let mut router = self.router.clone();
+        let state = Arc::clone(&self.state);
+        Box::pin(async move { Ok(answer(&state, &mut router, request).await) })
+    }
+}
+
+/// What the edge came to know of a request's caller.
+enum Known {
+    /// Nobody in particular, or nobody yet.
+    Nobody,
+    /// A key of ours, live or dead, to count the request for.
+    Key(KeyRecord),
+}
+
+async fn answer(state: &State, router: &mut Router, mut request: Request<Body>) -> Response {
+    let services = &state.services;
+    let began = services.clock.boot();
+    let id = request_id(request.headers());
+    let is_api = path::needs_key(request.uri().path());
+    let method = request.method().clone();
+    let user_agent = request.headers().get(header::USER_AGENT).cloned();
+    let client = client_address(&request, state);
+
+    let path = tracing::enabled!(tracing::Level::DEBUG).then(|| loggable(request.uri().path()));
+
+    let mut known = Known::Nobody;
+    let mut limit = None;
+    let admitted = admit(state, &mut request, is_api, began, &mut known, &mut limit);
+    let mut response = match admitted {
+        Ok(()) => {
+            // A handler that panics is answered for; the panic's own words go to the log, redacted (see `crate::app`).
+            let call = AssertUnwindSafe(router.call(request));
+            match catch_unwind(call).await {
+                Some(response) => response,
+                None => ApiError::internal().into_response(),
+            }
+        }
+        Err(error) => error.into_response(),
+    };
+
+    let status = response.status().as_u16();
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_maybe_shared(id.clone()) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    if let Some((policy, allowance)) = limit {
+        add_limit_headers(headers, policy, allowance);
+    }
+    if is_api {
+        // Answers are for the holder of one key, and a key's answers change from one moment to the next.
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("private, no-cache"));
+        let class = StatusClass::of(status);
+        state.metrics.answered(class);
+        if let Known::Key(record) = known {
+            let agent = user_agent.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+            let at = services.clock.now();
+            services.keys.usage.count(record, class, client, agent, at);
+        }
+        let took = services.clock.boot().since(began);
+        state.metrics.request_seconds.observe(took.as_secs_f64());
+    }
+    if let Some(path) = path {
+        let key = match known {
+            Known::Nobody => None,
+            Known::Key(record) => Some(record.key),
+        };
+        tracing::debug!(
+            id = %String::from_utf8_lossy(&id),
+            method = %format::redact(method.as_str()),
+            path,
+            status,
+            key = key.map(tracing::field::display),
+            %client,
+            took_us = services.clock.boot().since(began).as_micros() as u64,
+            "request"
+        );
+    }
+    response
+}
+
+/// A path as the log may hold it: never a query string, nor a key that strayed into it, however it is spelt.
+fn loggable(path: &str) -> String {
+    if path::is_plain(path) {
+        format::redact(path).into_owned()
+    } else {
+        "(a path that is not plainly spelt)".to_owned()
+    }
+}
+
+/// Decides whether a request may go on to the router.
+fn admit(
+    state: &State,
+    request: &mut Request<Body>,
+    is_api: bool,
+    now: BootTime,
+    known: &mut Known,
+    limit: &mut Option<(Policy, Allowance)>,
+) -> Result<(), ApiError> {
+    check_headers(request.headers())?;
+    if !is_api {
+        return Ok(());
+    }
+    let keys = &state.services.keys;
+    let presented = verify::read_authorization(
+        request
+            .headers()
+            .get_all(header::AUTHORIZATION)
+            .iter()
+            .map(HeaderValue::as_bytes),
+    );
+    // One snapshot for the lookup and the judgement; let go before anything else happens.
+    let verdict = match presented {
+        Presented::Missing => Err(Refusal::Missing),
+        Presented::Malformed => Err(Refusal::Malformed),
+        key => {
+            let snapshot = keys.revocation.snapshot();
+            verify::verify(key, &snapshot, state.services.clock.boot())
+        }
+    };
+    let caller = match verdict {
+        Ok(caller) => caller,
+        Err(refusal) => {
+            if let Refusal::Revoked(record) = refusal {
+                *known = Known::Key(record);
+            }
+            state.metrics.refused(because(refusal));
+            return Err(refusal.into());
+        }
+    };
+    let record = caller.record();
+    *known = Known::Key(record);
+
+    let policy = policy_of(request);
+    let allowance = keys.limits.count(record.key, policy, now);
+    *limit = Some((policy, allowance));
+    if !allowance.within {
+        state.metrics.over_limit.inc();
+        if state.services.settings.rate_limits == RateLimitMode::Enforce {
+            return Err(ApiError::rate_limited(Duration::from_secs(
+                allowance.retry_after_s,
+            )));
+        }
+    }
+    request.extensions_mut().insert(Verified(caller));
+    Ok(())
+}
+
+fn because(refusal: Refusal) -> RefusedBecause {
+    match refusal {
+        Refusal::Missing => RefusedBecause::Missing,
+        Refusal::Malformed => RefusedBecause::Malformed,
+        Refusal::Unknown => RefusedBecause::Unknown,
+        Refusal::Revoked(_) => RefusedBecause::Revoked,
+        Refusal::CannotKnow => RefusedBecause::CannotKnow,
+    }
+}
+
+fn policy_of(request: &Request<Body>) -> Policy {
+    if request.method() == Method::POST && request.uri().path() == "/api/v1/inventory" {
+        Policy::Batches
+    } else {
+        Policy::Default
+    }
+}
+
+fn check_headers(headers: &HeaderMap) -> Result<(), ApiError> {
+    let mut bytes = 0;
+    for (name, value) in headers {
+        bytes += name.as_str().len() + value.len() + 4;
+        if value.len() > HEADER_VALUE_BYTES_MAX {
+            bytes = usize::MAX;
+            break;
+        }
+    }
+    if bytes > HEADERS_BYTES_MAX {
+        return Err(ApiError::new(
+            Code::HeadersTooLarge,
+            "The request's headers are too large: a header may have 16 KiB.",
+        ));
+    }
+    Ok(())
+}
+
+/// The caller's own request id if it is short, plain, and not a key that strayed here; else a new one.
+fn request_id(headers: &HeaderMap) -> Bytes {
+    let sent = headers.get(X_REQUEST_ID).map(HeaderValue::as_bytes);
+    if let Some(sent) = sent
+        && (1..=REQUEST_ID_CHARS_MAX).contains(&sent.len())
+        && sent
+            .iter()
+            .all(|c| c.is_ascii_alphanumeric() || b"-_.:".contains(c))
+        && !sent
+            .windows(format::PREFIX.len())
+            .any(|part| part == format::PREFIX.as_bytes())
+    {
+        return Bytes::copy_from_slice(sent);
+    }
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    Uuid::now_v7().hyphenated().encode_lower(&mut text);
+    Bytes::copy_from_slice(&text)
+}
+
+/// The address that the request came from: the connection's, unless that is a trusted proxy's; then the right-most
+/// address in `X-Forwarded-For` that is not one's.
+fn client_address(request: &Request<Body>, state: &State) -> IpAddr {
+    let peer = request
+        .extensions()
+        .get::<ConnectInfo<SocketAddr>>()
+        .map_or(IpAddr::from([0, 0, 0, 0]), |ConnectInfo(peer)| {
+            peer.ip().to_canonical()
+        });
+    let trusted = &state.services.settings.trusted_proxies;
+    if trusted.is_empty() {
+        return peer;
+    }
+    forwarded_address(peer, request.headers(), |address| {
+        trusted.iter().any(|network| network.contains(&address))
+    })
+}
+
+fn forwarded_address(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    trusted: impl Fn(IpAddr) -> bool,
+) -> IpAddr {
+    let mut address = peer;
+    let hops = headers
+        .get_all(X_FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect::<Vec<_>>();
+    for hop in hops.into_iter().rev() {
+        if !trusted(address) {
+            break;
+        }
+        // Some proxies add a port.
+        let parsed = hop
+            .parse::<IpAddr>()
+            .or_else(|_| hop.parse::<SocketAddr>().map(|with_port| with_port.ip()));
+        match parsed {
+            Ok(parsed) => address = parsed.to_canonical(),
+            Err(_) => break,
+        }
+    }
+    address
+}
+
+fn add_limit_headers(headers: &mut HeaderMap, policy: Policy, allowance: Allowance) {
+    let policies = match policy {
+        Policy::Default => HeaderValue::from_static(r#""default";q=60;w=60"#),
+        Policy::Batches => HeaderValue::from_static(r#""batches";q=10;w=60"#),
+    };
+    headers.insert(RATE_LIMIT_POLICY, policies);
+    let Allowance {
+        remaining, reset_s, ..
+    } = allowance;
+    let text = format!("\"{}\";r={remaining};t={reset_s}", policy.name());
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(RATE_LIMIT, value);
+    }
+}
+
+/// Polls a future to its end, or to its panic, which is `None`.
+async fn catch_unwind<F>(future: AssertUnwindSafe<F>) -> Option<Response>
+where
+    F: Future<Output = Result<Response, Infallible>>,
+{
+    let mut future = std::pin::pin!(future.0);
+    std::future::poll_fn(move |context| {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(Ok(response))) => Poll::Ready(Some(response)),
+            Err(_) => Poll::Ready(None),
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwarded_addresses_are_read_from_the_right_and_only_from_trusted_hops() {
+        let trusted = |address: IpAddr| address.to_string().starts_with("10.");
+        let read = |peer: &str, forwarded: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in forwarded {
+                headers.append(
+                    X_FORWARDED_FOR,
+                    HeaderValue::from_str(value).expect("a value"),
+                );
+            }
+            forwarded_address(peer.parse().expect("an address"), &headers, trusted).to_string()
+        };
+        assert_eq!(read("203.0.113.1", &["198.51.100.1"]), "203.0.113.1");
+        assert_eq!(read("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(read("10.0.0.1", &["198.51.100.1"]), "198.51.100.1");
+        assert_eq!(read("10.0.0.1", &["1.2.3.4, 198.51.100.1"]), "198.51.100.1");
+        assert_eq!(
+            read("10.0.0.1", &["1.2.3.4, 198.51.100.1, 10.0.0.2"]),
+            "198.51.100.1"
+        );
+        assert_eq!(
+            read("10.0.0.1", &["1.2.3.4", "198.51.100.1:4711"]),
+            "198.51.100.1"
+        );
+        assert_eq!(read("10.0.0.1", &["junk, 10.0.0.3"]), "10.0.0.3");
+        assert_eq!(read("10.0.0.1", &["::ffff:198.51.100.1"]), "198.51.100.1");
+    }
+
+    #[test]
+    fn a_request_id_is_echoed_only_if_it_is_sane() {
+        let read = |sent: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(X_REQUEST_ID, HeaderValue::from_str(sent).expect("a value"));
+            String::from_utf8(request_id(&headers).to_vec()).expect("text")
+        };
+        assert_eq!(read("abc-123_x.y:z"), "abc-123_x.y:z");
+        for odd in [
+            "",
+            "a b",
+            "a,b",
+            "<x>",
+            &"a".repeat(65),
+            "tr_live_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p61m7ev9",
+        ] {
+            let id = read(odd);
+            assert_eq!(id.len(), 36, "{odd}");
+            assert_ne!(id, odd);
+        }
+    }
+}

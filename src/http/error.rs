@@ -1,0 +1,366 @@
+//! The only place that turns errors into responses.
+//!
+//! Every failure is `{"error":{"code","message","details"?}}`. Codes are stable and for programs; messages are for people
+//! and say what was wrong and what to do.
+//!
+//! Never: an inner error's text in a response; 401 for a fault of ours.
+
+use std::{borrow::Cow, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::routes;
+use crate::{
+    accounts::dealers::DealerError,
+    db::DbError,
+    inventory::{pipeline::Rejected, service::InventoryError, vin::VinError},
+    keys::verify::Refusal,
+    services::Settings,
+};
+
+/// Every code that a response can carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// 401: `details.reason` says which.
+    Unauthorized,
+    /// 403: another dealer's.
+    Forbidden,
+    /// 400: the envelope is not what it must be.
+    ValidationError,
+    /// 400: more than 500 records.
+    BatchTooLarge,
+    /// 400: a required top-level field is absent.
+    InvalidPayload,
+    /// 400: not a VIN.
+    InvalidVin,
+    /// 400: not a status that can be set.
+    InvalidStatus,
+    /// 400: query parameters that cannot be understood.
+    InvalidParams,
+    /// 422: the pipeline refused the record.
+    PipelineRejected,
+    /// 404.
+    NotFound,
+    /// 405, with `Allow`.
+    MethodNotAllowed,
+    /// 408: the body did not arrive in time.
+    RequestTimeout,
+    /// 413.
+    PayloadTooLarge,
+    /// 415.
+    UnsupportedMediaType,
+    /// 429, with `Retry-After`.
+    RateLimited,
+    /// 431.
+    HeadersTooLarge,
+    /// 500: a defect of ours.
+    Internal,
+    /// 503, with `Retry-After`: this cannot be done or known at present.
+    Unavailable,
+}
+
+impl Code {
+    /// Name and status.
+    pub fn parts(self) -> (&'static str, StatusCode) {
+        use StatusCode as S;
+        match self {
+            Self::Unauthorized => ("UNAUTHORIZED", S::UNAUTHORIZED),
+            Self::Forbidden => ("FORBIDDEN", S::FORBIDDEN),
+            Self::ValidationError => ("VALIDATION_ERROR", S::BAD_REQUEST),
+            Self::BatchTooLarge => ("BATCH_TOO_LARGE", S::BAD_REQUEST),
+            Self::InvalidPayload => ("INVALID_PAYLOAD", S::BAD_REQUEST),
+            Self::InvalidVin => ("INVALID_VIN", S::BAD_REQUEST),
+            Self::InvalidStatus => ("INVALID_STATUS", S::BAD_REQUEST),
+            Self::InvalidParams => ("INVALID_PARAMS", S::BAD_REQUEST),
+            Self::PipelineRejected => ("PIPELINE_REJECTED", S::UNPROCESSABLE_ENTITY),
+            Self::NotFound => ("NOT_FOUND", S::NOT_FOUND),
+            Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", S::METHOD_NOT_ALLOWED),
+            Self::RequestTimeout => ("REQUEST_TIMEOUT", S::REQUEST_TIMEOUT),
+            Self::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", S::PAYLOAD_TOO_LARGE),
+            Self::UnsupportedMediaType => ("UNSUPPORTED_MEDIA_TYPE", S::UNSUPPORTED_MEDIA_TYPE),
+            Self::RateLimited => ("RATE_LIMITED", S::TOO_MANY_REQUESTS),
+            Self::HeadersTooLarge => ("HEADERS_TOO_LARGE", S::REQUEST_HEADER_FIELDS_TOO_LARGE),
+            Self::Internal => ("INTERNAL", S::INTERNAL_SERVER_ERROR),
+            Self::Unavailable => ("UNAVAILABLE", S::SERVICE_UNAVAILABLE),
+        }
+    }
+}
+
+/// A failure on its way to the caller.
+#[derive(Debug)]
+pub struct ApiError {
+    code: Code,
+    message: Cow<'static, str>,
+    details: Option<Value>,
+    headers: Vec<(header::HeaderName, HeaderValue)>,
+}
+
+impl ApiError {
+    /// A failure with a message for people.
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            details: None,
+            headers: Vec::new(),
+        }
+    }
+
+    /// What a program may want to know besides.
+    pub fn with_details(mut self, details: Value) -> Self {
+        self.details = Some(details);
+        self
+    }
+
+    fn with_header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Something that may work again later. The cause goes to the log, not to the caller.
+    pub fn unavailable() -> Self {
+        Self::new(
+            Code::Unavailable,
+            "This cannot be done at present, through no fault of yours. Nothing was changed. Try again shortly.",
+        )
+        .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// A defect of ours. The cause goes to the log, not to the caller.
+    pub fn internal() -> Self {
+        Self::new(
+            Code::Internal,
+            "Something went wrong on our side. If it goes on, tell us the X-Request-Id of this response.",
+        )
+    }
+
+    /// Over the rate limit.
+    pub fn rate_limited(retry_after: Duration) -> Self {
+        let seconds = retry_after.as_secs();
+        Self::new(
+            Code::RateLimited,
+            "This key has made more requests than its fair use. Wait, then go on.",
+        )
+        .with_details(json!({"retry_after_seconds": seconds}))
+        .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// Another dealer lists the VIN; says whom to ask.
+    pub fn other_dealers_vin(settings: &Settings) -> Self {
+        let contact = &settings.sales_contact;
+        Self::new(
+            Code::Forbidden,
+            format!(
+                "Another dealer lists this VIN. If the unit is yours, ask {contact} to release it, and quote the VIN."
+            ),
+        )
+        .with_details(json!({"contact": contact}))
+    }
+
+    /// A key's write that found its key dead: the request is refused as if it had come a moment later.
+    pub fn revoked() -> Self {
+        Self::from_reason("revoked")
+    }
+
+    fn from_reason(reason: &'static str) -> Self {
+        let (message, description) = match reason {
+            "missing" => (
+                "No API key was sent. Send it as: Authorization: Bearer tr_live_…",
+                None,
+            ),
+            "malformed" => (
+                "The Authorization header does not hold exactly one well-formed key. Send it once, as: Authorization: \
+                 Bearer tr_live_… (46 characters, without quotes).",
+                Some("the Authorization header does not hold exactly one well-formed key"),
+            ),
+            "unknown" => (
+                "This key is not known here. Look for a copy that was cut or mistyped, or one from another marketplace.",
+                Some("the key is not known"),
+            ),
+            _ => (
+                "This key was replaced or expired and works no more. Use the Seller's present key; the dashboard says \
+                 when and by whom it was replaced.",
+                Some("the key was replaced or expired"),
+            ),
+        };
+        let challenge = match description {
+            None => r#"Bearer realm="truckradar""#.to_owned(),
+            Some(description) => format!(
+                r#"Bearer realm="truckradar", error="invalid_token", error_description="{description}""#
+            ),
+        };
+        let challenge = HeaderValue::try_from(challenge)
+            .unwrap_or_else(|_| HeaderValue::from_static(r#"Bearer realm="truckradar""#));
+        Self::new(Code::Unauthorized, message)
+            .with_details(json!({"reason": reason}))
+            .with_header(header::WWW_AUTHENTICATE, challenge)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (code, status) = self.code.parts();
+        let mut error = json!({"code": code, "message": self.message});
+        if let Some(details) = self.details {
+            error["details"] = details;
+        }
+        let body = json!({ "error": error }).to_string();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, super::api::JSON);
+        headers.extend(self.headers);
+        if self.code == Code::RequestTimeout {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Missing => Self::from_reason("missing"),
+            Refusal::Malformed => Self::from_reason("malformed"),
+            Refusal::Unknown => Self::from_reason("unknown"),
+            Refusal::Revoked(_) => Self::from_reason("revoked"),
+            Refusal::CannotKnow => Self::unavailable(),
+        }
+    }
+}
+
+impl From<DbError> for ApiError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Fenced => Self::revoked(),
+            // Somebody came to list one of the VINs between our look and our write; on another try the look sees it.
+            DbError::Unique => Self::unavailable(),
+            DbError::Unavailable(_) => {
+                tracing::warn!(%error, "the database is not available");
+                Self::unavailable()
+            }
+            DbError::Damaged(_) | DbError::Schema(_) | DbError::Internal(_) => {
+                tracing::error!(%error, "a database call failed");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<VinError> for ApiError {
+    fn from(error: VinError) -> Self {
+        Self::new(
+            Code::InvalidVin,
+            format!("A VIN {error}. Send all 17 characters in upper case."),
+        )
+    }
+}
+
+impl From<DealerError> for ApiError {
+    fn from(error: DealerError) -> Self {
+        match error {
+            DealerError::Required(field) => {
+                Self::new(Code::InvalidPayload, format!("The field {field} is required."))
+                    .with_details(json!({"field": field}))
+            }
+            DealerError::Invalid(issues) => Self::new(
+                Code::ValidationError,
+                "Some fields cannot be accepted; details.issues says which and why. Nothing was changed.",
+            )
+            .with_details(json!({"issues": issues})),
+            DealerError::NotYours(_) => Self::new(
+                Code::Forbidden,
+                "This dealer is not the one that your key belongs to. Each key acts for one dealer.",
+            ),
+            DealerError::NoSuchDealer(_) => Self::new(Code::NotFound, "No dealer has this slug."),
+            DealerError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl ApiError {
+    /// An act on inventory that was not done.
+    pub fn of_inventory(error: InventoryError, settings: &Settings) -> Self {
+        match error {
+            InventoryError::OtherDealers => Self::other_dealers_vin(settings),
+            InventoryError::NotListed => Self::new(Code::NotFound, "This VIN is not listed."),
+            InventoryError::Db(error) => error.into(),
+            InventoryError::Died(_) => Self::internal(),
+        }
+    }
+
+    /// A record that the pipeline refused, as a response of its own.
+    pub fn of_rejected(rejected: &Rejected, settings: &Settings) -> Self {
+        if rejected.is_other_dealers() {
+            return Self::other_dealers_vin(settings);
+        }
+        Self::new(
+            Code::PipelineRejected,
+            format!(
+                "The record was refused in stage {}; details.issues says why. Nothing was stored.",
+                stage_name(rejected)
+            ),
+        )
+        .with_details(json!({"stage": rejected.stage, "issues": rejected.issues}))
+    }
+
+    /// A refused record as it stands in a batch's results.
+    pub fn in_batch(rejected: &Rejected, settings: &Settings) -> Value {
+        let error = Self::of_rejected(rejected, settings);
+        json!({"code": error.code.parts().0, "message": error.message, "details": error.details})
+    }
+}
+
+fn stage_name(rejected: &Rejected) -> String {
+    let name = json!(rejected.stage);
+    name.as_str().unwrap_or_default().to_owned()
+}
+
+/// What every path outside the table is answered.
+pub async fn not_found() -> ApiError {
+    ApiError::new(
+        Code::NotFound,
+        "There is nothing here. The API's endpoints are under /api/v1/; look for a misspelt path.",
+    )
+}
+
+/// What a known path is answered for a method it does not have.
+pub async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    let mut allowed: Vec<String> = Vec::new();
+    for route in routes() {
+        if fits(route.path, uri.path()) {
+            if route.method == Method::GET {
+                allowed.push("HEAD".to_owned());
+            }
+            allowed.push(route.method.to_string());
+        }
+    }
+    allowed.sort_unstable();
+    let list = allowed.join(", ");
+    let value = HeaderValue::try_from(&list).unwrap_or_else(|_| HeaderValue::from_static(""));
+    ApiError::new(
+        Code::MethodNotAllowed,
+        format!("This address cannot do that. It can do {list}."),
+    )
+    .with_details(
+        json!({"method": method.as_str().chars().take(20).collect::<String>(), "allowed": allowed}),
+    )
+    .with_header(header::ALLOW, value)
+}
+
+/// Whether a path is one of a route's.
+fn fits(route: &str, path: &str) -> bool {
+    let (mut want, mut have) = (route.split('/'), path.split('/'));
+    loop {
+        match (want.next(), have.next()) {
+            (None, None) => return true,
+            (Some(want), Some(have)) if want == have || want.starts_with('{') => {}
+            _ => return false,
+        }
+    }
+}

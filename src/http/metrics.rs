@@ -1,0 +1,133 @@
+//! What the operator can watch: counters and a histogram in Prometheus' text format.
+//!
+//! Never: a label whose values a caller can choose; the memory of the server would be theirs.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder, core::Collector,
+};
+
+use crate::{keys::usage::StatusClass, services::Services};
+
+/// The instruments. Each is looked up once, here, and costs an atomic addition from then on.
+pub struct Metrics {
+    registry: Registry,
+    by_class: [IntCounter; 7],
+    refused: [IntCounter; 5],
+    /// Requests beyond fair use, whether or not they were refused.
+    pub over_limit: IntCounter,
+    /// From the end of a request's headers to the end of its answer's, in seconds.
+    pub request_seconds: Histogram,
+    keys: IntGauge,
+    epoch: IntGauge,
+    uncounted: IntGauge,
+}
+
+/// Why a request was refused before it reached a handler.
+#[derive(Clone, Copy, Debug)]
+pub enum RefusedBecause {
+    /// No key.
+    Missing,
+    /// Not a key.
+    Malformed,
+    /// Not a key of ours.
+    Unknown,
+    /// A dead key.
+    Revoked,
+    /// This node could not know.
+    CannotKnow,
+}
+
+impl Metrics {
+    /// Fresh instruments.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let requests = IntCounterVec::new(
+            Opts::new(
+                "truckradar_requests_total",
+                "Requests under /api/v1/, by the class of their answer",
+            ),
+            &["class"],
+        )?;
+        let refused = IntCounterVec::new(
+            Opts::new(
+                "truckradar_refused_total",
+                "Requests whose key was not accepted, by reason",
+            ),
+            &["reason"],
+        )?;
+        let class = |name: &str| requests.with_label_values(&[name]);
+        let reason = |name: &str| refused.with_label_values(&[name]);
+        let gauge = |name: &str, help: &str| IntGauge::with_opts(Opts::new(name, help));
+        let metrics = Self {
+            by_class: ["2xx", "3xx", "401", "403", "429", "4xx", "5xx"].map(class),
+            refused: ["missing", "malformed", "unknown", "revoked", "cannot_know"].map(reason),
+            over_limit: IntCounter::new(
+                "truckradar_over_rate_limit_total",
+                "Requests beyond a key's fair use, refused or not",
+            )?,
+            request_seconds: Histogram::with_opts(
+                HistogramOpts::new(
+                    "truckradar_request_seconds",
+                    "Time to answer a request under /api/v1/",
+                )
+                .buckets(vec![
+                    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5,
+                ]),
+            )?,
+            keys: gauge("truckradar_keys", "Keys in memory, live and dead")?,
+            epoch: gauge(
+                "truckradar_revocation_epoch",
+                "The revocation epoch that this node judges by",
+            )?,
+            uncounted: gauge(
+                "truckradar_usage_dropped",
+                "Requests that usage could not count",
+            )?,
+            registry,
+        };
+        let all: [Box<dyn Collector>; 7] = [
+            Box::new(requests),
+            Box::new(refused),
+            Box::new(metrics.over_limit.clone()),
+            Box::new(metrics.request_seconds.clone()),
+            Box::new(metrics.keys.clone()),
+            Box::new(metrics.epoch.clone()),
+            Box::new(metrics.uncounted.clone()),
+        ];
+        for collector in all {
+            metrics.registry.register(collector)?;
+        }
+        Ok(metrics)
+    }
+
+    /// Counts an answer.
+    pub fn answered(&self, class: StatusClass) {
+        let at = match class {
+            StatusClass::Success => 0,
+            StatusClass::Redirect => 1,
+            StatusClass::Unauthorized => 2,
+            StatusClass::Forbidden => 3,
+            StatusClass::Limited => 4,
+            StatusClass::ClientError => 5,
+            StatusClass::ServerError => 6,
+        };
+        self.by_class[at].inc();
+    }
+
+    /// Counts a refusal.
+    pub fn refused(&self, because: RefusedBecause) {
+        self.refused[because as usize].inc();
+    }
+
+    /// Everything as text.
+    pub fn render(&self, services: &Services) -> prometheus::Result<Vec<u8>> {
+        let snapshot = services.keys.revocation.snapshot();
+        self.keys.set(snapshot.len() as i64);
+        self.epoch.set(snapshot.epoch);
+        self.uncounted.set(services.keys.usage.dropped() as i64);
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,161 @@
+//! The two addresses: sockets, limits on slow and silent clients, and shutting down without losing a request.
+//!
+//! Never: a connection that may stay for ever without doing anything.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{ServiceExt, body::Body, http::Request};
+use axum_server::{Handle, accept::Accept};
+use hyper_util::rt::TokioTimer;
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tower::Service;
+
+use super::{CallerKind, Metrics, State, edge::Edge, router};
+use crate::{config::Limits, services::Services};
+
+/// Headers larger than this end the connection with a bare 431; smaller ones that are still too large get one with a body.
+const HEADER_BYTES_READ_MAX: usize = 128 << 10;
+
+/// Both addresses, bound but not yet serving.
+pub struct Server {
+    api: TcpListener,
+    admin: TcpListener,
+    handle: Handle<SocketAddr>,
+    limits: Limits,
+}
+
+impl Server {
+    /// Binds both addresses.
+    pub fn bind(listen: SocketAddr, admin_listen: SocketAddr, limits: Limits) -> io::Result<Self> {
+        let bind = |address: SocketAddr, option: &str| {
+            let listener = TcpListener::bind(address).map_err(|error| {
+                io::Error::new(error.kind(), format!("{option} {address}: {error}"))
+            })?;
+            listener.set_nonblocking(true)?;
+            Ok::<_, io::Error>(listener)
+        };
+        Ok(Self {
+            api: bind(listen, "--listen")?,
+            admin: bind(admin_listen, "--admin-listen")?,
+            handle: Handle::new(),
+            limits,
+        })
+    }
+
+    /// Where the API listens; tells the port where the system chose it.
+    pub fn api_address(&self) -> io::Result<SocketAddr> {
+        self.api.local_addr()
+    }
+
+    /// Where the operator's address is.
+    pub fn admin_address(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// Stops accepting; what runs may finish within [`Limits::drain`]. [`Server::run`] then returns.
+    pub fn stopper(&self) -> impl FnOnce() + use<> {
+        let (handle, drain) = (self.handle.clone(), self.limits.drain);
+        move || handle.graceful_shutdown(Some(drain))
+    }
+
+    /// Serves until stopped.
+    pub async fn run(self, services: Arc<Services>, metrics: Arc<Metrics>) -> io::Result<()> {
+        let state = Arc::new(State { services, metrics });
+        let permits = Arc::new(Semaphore::new(self.limits.connections_max));
+        let serve = |listener, admits: fn(CallerKind) -> bool| {
+            let edge = Edge::new(Arc::clone(&state), router(Arc::clone(&state), admits));
+            let acceptor = Acceptor {
+                permits: Arc::clone(&permits),
+                limits: self.limits,
+            };
+            let handle = self.handle.clone();
+            async move {
+                let mut server = axum_server::from_tcp(listener)?
+                    .http1_only()
+                    .acceptor(acceptor)
+                    .handle(handle);
+                server
+                    .http_builder()
+                    .http1()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(self.limits.header_timeout)
+                    .max_buf_size(HEADER_BYTES_READ_MAX);
+                let make = ServiceExt::<Request<Body>>::into_make_service_with_connect_info::<
+                    SocketAddr,
+                >(edge);
+                server.serve(make).await
+            }
+        };
+        let api = serve(self.api, |caller| caller != CallerKind::Operator);
+        let admin = serve(self.admin, |caller| caller != CallerKind::Seller);
+        tokio::try_join!(api, admin).map(drop)
+    }
+}
+
+/// Prepares each connection, and turns it away when there are too many.
+#[derive(Clone)]
+struct Acceptor {
+    permits: Arc<Semaphore>,
+    limits: Limits,
+}
+
+impl<S: Send + 'static> Accept<TcpStream, S> for Acceptor {
+    type Stream = TcpStream;
+    type Service = Held<S>;
+    type Future = std::future::Ready<io::Result<(TcpStream, Held<S>)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        std::future::ready(self.prepare(&stream).map(|permit| {
+            let held = Held {
+                service,
+                _permit: Arc::new(permit),
+            };
+            (stream, held)
+        }))
+    }
+}
+
+impl Acceptor {
+    fn prepare(&self, stream: &TcpStream) -> io::Result<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.permits)
+            .try_acquire_owned()
+            .map_err(|_| io::Error::other("too many connections"))?;
+        stream.set_nodelay(true)?;
+        // A peer that vanished, or that takes no bytes, is given up after this long.
+        #[cfg(target_os = "linux")]
+        rustix::net::sockopt::set_tcp_user_timeout(
+            stream,
+            self.limits.send_timeout.as_millis() as u32,
+        )?;
+        Ok(permit)
+    }
+}
+
+/// A connection's service, which holds the connection's place among all.
+#[derive(Clone)]
+struct Held<S> {
+    service: S,
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl<S: Service<R>, R> Service<R> for Held<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> S::Future {
+        self.service.call(request)
+    }
+}

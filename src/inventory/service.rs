@@ -1,0 +1,219 @@
+//! The acts on inventory: take in records, change a listing's status, read one, page through them, release a VIN.
+//!
+//! One listing is read far more often than it changes, so answers are cached. A write removes what it changed from the
+//! cache after its commit and before it returns; an answer that was read before that removal is not put in after it.
+//!
+//! Never: a cached answer for another Seller's key: the cache is asked by Seller and VIN together.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quick_cache::sync::Cache;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{
+    listing::{Listing, ListingStatus},
+    pipeline::{self, RecordResult},
+    validate::Rules,
+    vin::Vin,
+};
+use crate::{
+    act::{ActDied, run_to_end},
+    clock::Clock,
+    db::{AuditEntry, Db, DbError, ListingFilter},
+    ids::{AuditId, SellerId},
+    keys::scope::{OperatorAuthority, SellerScope},
+};
+
+/// Answers kept; at a kilobyte or two each this is some 100 MB at most.
+const CACHED_ANSWERS: usize = 65_536;
+
+/// A listing's answer, ready to be sent.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// `{"data":{…}}`.
+    pub body: Bytes,
+    /// The strong validator of that body, in quotes.
+    pub etag: Bytes,
+}
+
+/// What a VIN is to a Seller.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// Its own listing.
+    Own(Answer),
+    /// Another Seller's active listing.
+    OtherDealers,
+    /// Nobody's.
+    Nothing,
+}
+
+/// Why an act on inventory was not done. Nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub enum InventoryError {
+    /// Another Seller lists the VIN.
+    #[error("another dealer lists this VIN")]
+    OtherDealers,
+    /// Nobody lists it.
+    #[error("this VIN is not listed")]
+    NotListed,
+    /// The database could not do it, or the fence fell.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The act's task died.
+    #[error(transparent)]
+    Died(#[from] ActDied),
+}
+
+/// Inventory, for as long as the process lives.
+pub struct Inventory {
+    db: Db,
+    clock: Clock,
+    rules: Rules,
+    cache: Cache<(SellerId, Vin), Answer>,
+}
+
+impl Inventory {
+    /// Inventory in this database, under these rules.
+    pub fn new(db: Db, clock: Clock, rules: Rules) -> Self {
+        Self {
+            db,
+            clock,
+            rules,
+            cache: Cache::new(CACHED_ANSWERS),
+        }
+    }
+
+    /// Takes in records: one transaction, results in their order.
+    pub async fn ingest(
+        self: &Arc<Self>,
+        scope: SellerScope,
+        records: Vec<Value>,
+    ) -> Result<Vec<RecordResult>, InventoryError> {
+        let own = Arc::clone(self);
+        run_to_end(async move {
+            let now = own.clock.now();
+            let rules = own.rules;
+            // Checking 16 MiB of records takes long enough to hold up other requests of this thread.
+            let prepared =
+                tokio::task::spawn_blocking(move || pipeline::prepare(&records, rules, now))
+                    .await
+                    .map_err(|_| ActDied)?;
+            let (results, written) = pipeline::ingest(&own.db, scope, now, prepared).await?;
+            for vin in written {
+                own.cache.remove(&(scope.seller(), vin));
+            }
+            Ok(results)
+        })
+        .await
+    }
+
+    /// Marks the Seller's listing of a VIN; answers what it is now.
+    pub async fn set_status(
+        self: &Arc<Self>,
+        scope: SellerScope,
+        vin: Vin,
+        status: ListingStatus,
+    ) -> Result<Answer, InventoryError> {
+        let own = Arc::clone(self);
+        run_to_end(async move {
+            let mut tx = own.db.begin_write(scope).await?;
+            let known = tx.listings_of(&[vin]).await?;
+            let others = known.iter().any(|listing| listing.seller != scope.seller());
+            let mine = known
+                .into_iter()
+                .find(|listing| listing.seller == scope.seller());
+            let Some(mut listing) = mine else {
+                return Err(if others {
+                    InventoryError::OtherDealers
+                } else {
+                    InventoryError::NotListed
+                });
+            };
+            if listing.status != status {
+                listing.status = status;
+                listing.updated = own.clock.now();
+                tx.upsert_listings(std::slice::from_ref(&listing)).await?;
+                tx.commit().await?;
+                own.cache.remove(&(scope.seller(), vin));
+            }
+            Ok(answer(&listing))
+        })
+        .await
+    }
+
+    /// The answer to "what is this VIN?", from the cache if it is there.
+    pub async fn find(&self, scope: SellerScope, vin: Vin) -> Result<Found, InventoryError> {
+        let key = (scope.seller(), vin);
+        // The guard is a placeholder: a write that removes it while we read makes our late insertion fail, and later
+        // readers do not wait for us but read for themselves.
+        let guard = match self.cache.get_value_or_guard_async(&key).await {
+            Ok(answer) => return Ok(Found::Own(answer)),
+            Err(guard) => guard,
+        };
+        match self.db.listing(scope, vin).await? {
+            Some(listing) if listing.seller == scope.seller() => {
+                let answer = answer(&listing);
+                // Not in the cache if a write was faster; the answer was true when this request began.
+                let _ = guard.insert(answer.clone());
+                Ok(Found::Own(answer))
+            }
+            Some(_) => Ok(Found::OtherDealers),
+            None => Ok(Found::Nothing),
+        }
+    }
+
+    /// One page of the Seller's listings.
+    pub async fn list(
+        &self,
+        scope: SellerScope,
+        filter: &ListingFilter,
+        limit: i64,
+    ) -> Result<Vec<Listing>, InventoryError> {
+        Ok(self.db.listings(scope, filter, limit).await?)
+    }
+
+    /// Ends whichever Seller's active listing of a VIN, so that another may list it; answers whose it was.
+    pub async fn release(
+        self: &Arc<Self>,
+        _by: OperatorAuthority,
+        vin: Vin,
+    ) -> Result<SellerId, InventoryError> {
+        let own = Arc::clone(self);
+        run_to_end(async move {
+            let now = own.clock.now();
+            let mut tx = own.db.begin().await?;
+            let Some((listing, seller)) = tx.release_listing(vin, now).await? else {
+                return Err(InventoryError::NotListed);
+            };
+            tx.append_audit(&AuditEntry {
+                id: AuditId::new(),
+                at: now,
+                actor: "operator".into(),
+                seller: Some(seller),
+                act: "listing.released",
+                key: None,
+                detail: serde_json::json!({"vin": vin, "listing": listing}),
+            })
+            .await?;
+            tx.commit().await?;
+            own.cache.remove(&(seller, vin));
+            Ok(seller)
+        })
+        .await
+    }
+}
+
+fn answer(listing: &Listing) -> Answer {
+    let body = format!(r#"{{"data":{}}}"#, listing.to_json());
+    let digest = Sha256::digest(body.as_bytes());
+    let tag: String = digest[..12]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Answer {
+        body: body.into(),
+        etag: format!("\"{tag}\"").into(),
+    }
+}

@@ -1,0 +1,50 @@
+//! API keys: the heart of the product.
+//!
+//! The life of a key, told once. [`lifecycle`] makes it from the system's randomness in the form that [`format`] knows,
+//! stores its digest in the transaction that kills the one before it, and [`revocation`] lets the act return only when
+//! every node obeys. From then on each request's key is read and judged by [`verify`], from the [`table`] in memory;
+//! what it was used for is counted by [`usage`] and measured against [`limits`]; and what it may touch is a
+//! [`scope::SellerScope`]. One day it is replaced or expired. Its digest stays among the Seller's last hundred dead keys, so
+//! that a client that still sends it can be named, and then it is forgotten.
+//!
+//! Never: a key outside [`format::SecretKey`]; a decision about a key anywhere but in [`verify`].
+
+pub mod format;
+pub mod lifecycle;
+pub mod limits;
+pub mod revocation;
+pub mod scope;
+pub mod table;
+pub mod usage;
+pub mod verify;
+
+use self::{limits::RateLimits, revocation::Revocation, usage::Usage};
+use crate::{
+    clock::Clock,
+    db::{Db, DbError},
+};
+
+/// Everything about keys that lives as long as the process.
+pub struct Keys {
+    db: Db,
+    clock: Clock,
+    /// What keys are good, and how that changes.
+    pub revocation: Revocation,
+    /// Who used which key.
+    pub usage: Usage,
+    /// How fast.
+    pub limits: RateLimits,
+}
+
+impl Keys {
+    /// Reads every key from the database. `serving` says whether this process will answer requests.
+    pub async fn load(db: Db, clock: Clock, serving: bool) -> Result<Self, DbError> {
+        Ok(Self {
+            revocation: Revocation::load(&db, serving).await?,
+            usage: Usage::default(),
+            limits: RateLimits::default(),
+            db,
+            clock,
+        })
+    }
+}

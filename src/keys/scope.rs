@@ -1,0 +1,63 @@
+//! The right to touch one Seller's rows, as a value that cannot be made up.
+//!
+//! Every database method that reaches Seller-owned rows takes a [`SellerScope`]. A handler gets one only from a verified
+//! key, a command only by assuming the operator's authority.
+//!
+//! Never: a scope made from a Seller's id or slug that a request named.
+
+use crate::ids::{KeyId, SellerId};
+
+/// Proof that the holder may act on exactly one Seller, and on what grounds.
+#[derive(Clone, Copy, Debug)]
+pub struct SellerScope {
+    seller: SellerId,
+    authority: Authority,
+}
+
+/// On what grounds a scope was given; a write checks it again inside its own transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// A key that was live when it was verified; whether it still is, the write's transaction asks.
+    Key(KeyId),
+    /// The marketplace's staff, on the server's own command line.
+    Operator,
+}
+
+/// The marketplace's staff. Only the command line and the demo assume it; the test `tidy` holds them to that.
+#[derive(Clone, Copy, Debug)]
+pub struct OperatorAuthority(());
+
+impl OperatorAuthority {
+    /// For code that runs because somebody with access to the server's files typed a command.
+    pub fn assume() -> Self {
+        Self(())
+    }
+
+    /// The operator may act on any Seller.
+    pub fn scope(self, seller: SellerId) -> SellerScope {
+        SellerScope {
+            seller,
+            authority: Authority::Operator,
+        }
+    }
+}
+
+impl SellerScope {
+    /// For the verifier only, which has seen the key live.
+    pub(super) fn by_key(seller: SellerId, key: KeyId) -> Self {
+        Self {
+            seller,
+            authority: Authority::Key(key),
+        }
+    }
+
+    /// The Seller that may be acted on.
+    pub fn seller(&self) -> SellerId {
+        self.seller
+    }
+
+    /// On what grounds.
+    pub fn authority(&self) -> Authority {
+        self.authority
+    }
+}

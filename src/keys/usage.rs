@@ -1,0 +1,360 @@
+//! Who used which key: counted in memory on every request, written to the database in batches.
+//!
+//! Counts are per key, minute, client and class of answer. A crash loses what was counted since the last flush, which is
+//! at most five seconds (flushes are every two).
+//!
+//! Never: a database call on the request's path; memory that grows with the number of clients between two flushes.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use hashbrown::{Equivalent, HashMap};
+use sha2::{Digest, Sha256};
+
+use super::{format::redact, table::KeyRecord};
+use crate::{
+    clock::Time,
+    db::{Db, DbError, UsageRow},
+    ids::{KeyId, SellerId},
+};
+
+/// How often counts are written, in milliseconds.
+pub const FLUSH_EVERY_MS: u64 = 2_000;
+/// A User-Agent is kept up to this many bytes.
+const USER_AGENT_BYTES_MAX: usize = 200;
+const SHARDS: usize = 64;
+/// Different counts one shard holds between two flushes; beyond it, clients are lumped together.
+const COUNTS_PER_SHARD_MAX: usize = 4_096;
+/// Rows written in one transaction: it must stay short, as other writes wait for it.
+const ROWS_PER_FLUSH: usize = 5_000;
+/// What clients beyond the limit are counted as.
+const LUMPED_USER_AGENT: &str = "(more clients than can be told apart)";
+
+/// How a request was answered, as far as usage tells it apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StatusClass {
+    /// Done.
+    Success,
+    /// Not modified.
+    Redirect,
+    /// The key was dead.
+    Unauthorized,
+    /// Another dealer's resource.
+    Forbidden,
+    /// Over the rate limit.
+    Limited,
+    /// Any other fault of the caller's.
+    ClientError,
+    /// A fault of ours.
+    ServerError,
+}
+
+impl StatusClass {
+    /// The class of an HTTP status.
+    pub fn of(status: u16) -> Self {
+        match status {
+            401 => Self::Unauthorized,
+            403 => Self::Forbidden,
+            429 => Self::Limited,
+            300..=399 => Self::Redirect,
+            400..=499 => Self::ClientError,
+            500..=599 => Self::ServerError,
+            _ => Self::Success,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "2xx",
+            Self::Redirect => "3xx",
+            Self::Unauthorized => "401",
+            Self::Forbidden => "403",
+            Self::Limited => "429",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+        }
+    }
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct CountKey {
+    key: KeyId,
+    seller: SellerId,
+    minute: i64,
+    class: StatusClass,
+    address: IpAddr,
+    user_agent: Box<str>,
+}
+
+/// The same without owning the User-Agent, so that a count which exists is found without an allocation. Its fields must
+/// hash as those of [`CountKey`] do.
+#[derive(Hash)]
+struct CountKeyRef<'a> {
+    key: KeyId,
+    seller: SellerId,
+    minute: i64,
+    class: StatusClass,
+    address: IpAddr,
+    user_agent: &'a str,
+}
+
+impl Equivalent<CountKey> for CountKeyRef<'_> {
+    fn equivalent(&self, other: &CountKey) -> bool {
+        self.key == other.key
+            && self.minute == other.minute
+            && self.class == other.class
+            && self.address == other.address
+            && self.user_agent == &*other.user_agent
+            && self.seller == other.seller
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Count {
+    requests: i64,
+    last_us: i64,
+}
+
+/// The counters.
+pub struct Usage {
+    shards: Box<[Mutex<HashMap<CountKey, Count>>]>,
+    dropped: AtomicU64,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            dropped: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Usage {
+    /// Counts one request. Takes a lock that is held for a map look-up and by nobody for longer.
+    pub fn count(
+        &self,
+        record: KeyRecord,
+        class: StatusClass,
+        address: IpAddr,
+        user_agent: &[u8],
+        at: Time,
+    ) {
+        let user_agent = cut(user_agent);
+        let found = CountKeyRef {
+            key: record.key,
+            seller: record.seller,
+            minute: at.minute(),
+            class,
+            address,
+            user_agent,
+        };
+        let mut counts = self.shard(record.key);
+        if let Some(count) = counts.get_mut(&found) {
+            count.requests += 1;
+            count.last_us = count.last_us.max(at.0);
+            return;
+        }
+        let full = counts.len() >= COUNTS_PER_SHARD_MAX;
+        if full && counts.len() >= 2 * COUNTS_PER_SHARD_MAX {
+            // Even lumped there are too many keys at once for this shard; the metric tells.
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let key = CountKey {
+            key: found.key,
+            seller: found.seller,
+            minute: found.minute,
+            class,
+            address: if full {
+                IpAddr::from([0, 0, 0, 0])
+            } else {
+                address
+            },
+            user_agent: if full {
+                LUMPED_USER_AGENT.into()
+            } else {
+                redact(user_agent).into()
+            },
+        };
+        let count = counts.entry(key).or_insert(Count {
+            requests: 0,
+            last_us: at.0,
+        });
+        count.requests += 1;
+        count.last_us = count.last_us.max(at.0);
+    }
+
+    /// Requests that could not be counted because far too many keys were in use at once.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Writes what was counted. What the database does not take is counted again, to be written next time.
+    pub async fn flush(&self, db: &Db) -> Result<(), DbError> {
+        let mut rows = Vec::new();
+        for shard in &self.shards {
+            let taken = std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner));
+            rows.extend(taken);
+        }
+        while !rows.is_empty() {
+            let some = rows.split_off(rows.len().saturating_sub(ROWS_PER_FLUSH));
+            let written: Vec<_> = some
+                .iter()
+                .map(|(key, count)| to_row(key, *count))
+                .collect();
+            if let Err(error) = db.add_usage(&written).await {
+                rows.extend(some);
+                self.count_again(rows);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn count_again(&self, rows: Vec<(CountKey, Count)>) {
+        for (key, again) in rows {
+            let mut counts = self.shard(key.key);
+            if counts.len() >= 2 * COUNTS_PER_SHARD_MAX {
+                self.dropped
+                    .fetch_add(again.requests.unsigned_abs(), Ordering::Relaxed);
+                continue;
+            }
+            let count = counts.entry(key).or_insert(Count {
+                requests: 0,
+                last_us: 0,
+            });
+            count.requests += again.requests;
+            count.last_us = count.last_us.max(again.last_us);
+        }
+    }
+
+    fn shard(&self, key: KeyId) -> std::sync::MutexGuard<'_, HashMap<CountKey, Count>> {
+        // A counter that a panic left behind is still a counter.
+        self.shards[key.spread() as usize % SHARDS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn to_row(key: &CountKey, count: Count) -> UsageRow {
+    let address = key.address.to_canonical().to_string();
+    let mut hash = Sha256::new();
+    hash.update(&address);
+    hash.update([0]);
+    hash.update(key.user_agent.as_bytes());
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    UsageRow {
+        seller: key.seller,
+        key: key.key,
+        minute: key.minute,
+        client: i64::from_be_bytes(first),
+        address,
+        user_agent: key.user_agent.to_string(),
+        status_class: key.class.as_str(),
+        requests: count.requests,
+        last_us: count.last_us,
+    }
+}
+
+/// The readable beginning of a User-Agent. The cut comes before redaction finds a key, so a key that straddles it is
+/// left in part: redaction takes parts too.
+fn cut(user_agent: &[u8]) -> &str {
+    let some = &user_agent[..user_agent.len().min(USER_AGENT_BYTES_MAX)];
+    match std::str::from_utf8(some) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&some[..error.valid_up_to()]).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::table::Standing;
+
+    fn record() -> KeyRecord {
+        KeyRecord {
+            key: KeyId::new(),
+            seller: SellerId::new(),
+            standing: Standing::Live,
+        }
+    }
+
+    fn held(usage: &Usage) -> Vec<(CountKey, Count)> {
+        usage
+            .shards
+            .iter()
+            .flat_map(|shard| std::mem::take(&mut *shard.lock().expect("not poisoned")))
+            .collect()
+    }
+
+    #[test]
+    fn like_requests_are_one_count() {
+        let usage = Usage::default();
+        let record = record();
+        for n in 0..5 {
+            usage.count(
+                record,
+                StatusClass::Success,
+                [10, 0, 0, 1].into(),
+                b"curl/8",
+                Time(n),
+            );
+        }
+        usage.count(
+            record,
+            StatusClass::Unauthorized,
+            [10, 0, 0, 1].into(),
+            b"curl/8",
+            Time(9),
+        );
+        let mut counts: Vec<_> = held(&usage)
+            .iter()
+            .map(|(_, c)| (c.requests, c.last_us))
+            .collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [(1, 9), (5, 4)]);
+    }
+
+    #[test]
+    fn a_flood_of_clients_is_lumped() {
+        let usage = Usage::default();
+        let record = record();
+        for n in 0..100_000u32 {
+            usage.count(
+                record,
+                StatusClass::Unauthorized,
+                n.to_be_bytes().into(),
+                b"x",
+                Time(0),
+            );
+        }
+        let held = held(&usage);
+        assert_eq!(held.len(), COUNTS_PER_SHARD_MAX + 1);
+        assert_eq!(held.iter().map(|(_, c)| c.requests).sum::<i64>(), 100_000);
+        assert_eq!(usage.dropped(), 0);
+    }
+
+    #[test]
+    fn a_user_agent_is_cut_and_holds_no_key() {
+        assert_eq!(cut(&[b'a'; 300]).len(), USER_AGENT_BYTES_MAX);
+        assert_eq!(cut(b"ok\xff"), "ok");
+        let usage = Usage::default();
+        let key = "tr_live_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p61m7ev9";
+        usage.count(
+            record(),
+            StatusClass::Success,
+            [1, 1, 1, 1].into(),
+            key.as_bytes(),
+            Time(0),
+        );
+        assert_eq!(&*held(&usage)[0].0.user_agent, "tr_live_(redacted)");
+    }
+}

@@ -1,0 +1,312 @@
+//! The operator's acts, as values: a command line turns into a [`Command`], which this process performs itself or sends to
+//! the server that owns the database. Either way it is the same code.
+//!
+//! Never: a command that does something else with a server than without one.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    accounts::{
+        Email, Slug,
+        passwords::Password,
+        sellers::{self, CreateSellerError},
+    },
+    db::{DbError, KeyRow, SellerRow},
+    inventory::{service::InventoryError, vin::Vin},
+    keys::{
+        format::SecretKey,
+        lifecycle::KeyActError,
+        scope::{OperatorAuthority, SellerScope},
+    },
+    services::Services,
+};
+
+/// Who the audit log names for every act of this module.
+const ACTOR: &str = "operator";
+/// Sellers in one answer of `seller list`.
+const SELLERS_PER_PAGE: i64 = 1_000;
+/// Clients in one answer of `key show`.
+const CLIENTS_SHOWN: i64 = 50;
+/// Keys in one answer of `key show`.
+const KEYS_SHOWN: i64 = 10;
+/// A day, in the grain of usage.
+const MINUTES_PER_DAY: i64 = 24 * 60;
+/// Characters of a reason at most.
+const REASON_CHARS_MAX: usize = 500;
+
+/// One act. It travels over the server's socket as JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Creates a Seller with its owner.
+    SellerCreate {
+        /// Its name.
+        name: String,
+        /// Its short name.
+        slug: Slug,
+        /// Its owner's address.
+        owner_email: Email,
+        /// Its owner's password.
+        owner_password: String,
+    },
+    /// One page of Sellers.
+    SellerList {
+        /// After this slug; empty for the first page.
+        after: String,
+    },
+    /// One Seller.
+    SellerShow {
+        /// Which.
+        seller: Slug,
+    },
+    /// Makes a key, replacing the one before.
+    KeyGenerate {
+        /// Whose.
+        seller: Slug,
+    },
+    /// Kills the live key.
+    KeyExpire {
+        /// Whose.
+        seller: Slug,
+        /// Why; the Seller sees it.
+        reason: String,
+    },
+    /// What is known of a Seller's key, but for the key.
+    KeyShow {
+        /// Whose.
+        seller: Slug,
+    },
+    /// Whose key a string is.
+    KeyIdentify {
+        /// The string.
+        text: String,
+    },
+    /// Ends the active listing of a VIN.
+    ListingRelease {
+        /// Which.
+        vin: String,
+    },
+}
+
+/// Why a command was refused.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Refused {
+    /// What was wrong and what to do.
+    pub message: String,
+}
+
+/// What a command answers: the object that `--json` prints.
+pub type Answer = Result<Value, Refused>;
+
+impl Refused {
+    fn new(message: impl ToString) -> Self {
+        Self {
+            message: message.to_string(),
+        }
+    }
+}
+
+impl From<DbError> for Refused {
+    fn from(error: DbError) -> Self {
+        tracing::error!(%error, "a command failed in the database");
+        Self::new(error)
+    }
+}
+
+impl From<KeyActError> for Refused {
+    fn from(error: KeyActError) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<CreateSellerError> for Refused {
+    fn from(error: CreateSellerError) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<InventoryError> for Refused {
+    fn from(error: InventoryError) -> Self {
+        match error {
+            InventoryError::NotListed => Self::new("no dealer has an active listing of this VIN"),
+            other => Self::new(other),
+        }
+    }
+}
+
+/// Performs an act.
+pub async fn perform(services: &Services, command: Command) -> Answer {
+    let authority = OperatorAuthority::assume();
+    match command {
+        Command::SellerCreate {
+            name,
+            slug,
+            owner_email,
+            owner_password,
+        } => {
+            let password = Password::new(&owner_password).map_err(Refused::new)?;
+            let (db, clock) = (&services.db, &services.clock);
+            let created = sellers::create_seller(
+                db,
+                clock,
+                slug.clone(),
+                &name,
+                owner_email.clone(),
+                password,
+            )
+            .await?;
+            Ok(json!({
+                "seller": {"id": created.seller, "slug": slug},
+                "owner": {"id": created.owner, "email": owner_email},
+            }))
+        }
+        Command::SellerList { after } => {
+            let rows = services.db.sellers_after(&after, SELLERS_PER_PAGE).await?;
+            let next = (rows.len() as i64 == SELLERS_PER_PAGE)
+                .then(|| rows.last().map(|row| row.slug.clone()))
+                .flatten();
+            let mut sellers = Vec::with_capacity(rows.len());
+            for row in &rows {
+                sellers.push(seller_summary(services, authority.scope(row.id), row).await?);
+            }
+            Ok(json!({"sellers": sellers, "next": next}))
+        }
+        Command::SellerShow { seller } => {
+            let (row, scope) = find(services, authority, &seller).await?;
+            let mut shown = seller_summary(services, scope, &row).await?;
+            let members = services.db.members(scope).await?;
+            let locations = services.db.locations(scope).await?;
+            shown["members"] = members
+                .into_iter()
+                .map(|(email, role)| json!({"email": email, "role": role}))
+                .collect();
+            shown["locations"] = locations
+                .into_iter()
+                .map(|l| json!({"name": l.name, "city": l.city, "state": l.state}))
+                .collect();
+            Ok(json!({"seller": shown}))
+        }
+        Command::KeyGenerate { seller } => {
+            let (row, scope) = find(services, authority, &seller).await?;
+            let made = services
+                .keys
+                .generate(scope, ACTOR, row.key_version)
+                .await?;
+            Ok(json!({
+                "key": made.secret.expose(),
+                "key_id": made.key,
+                "replaced": made.replaced,
+                "receipt": made.receipt,
+            }))
+        }
+        Command::KeyExpire { seller, reason } => {
+            let reason = reason.trim();
+            if reason.is_empty()
+                || reason.chars().count() > REASON_CHARS_MAX
+                || reason.chars().any(char::is_control)
+            {
+                return Err(Refused::new(format!(
+                    "a reason has 1 to {REASON_CHARS_MAX} characters; the Seller will read it"
+                )));
+            }
+            let (_, scope) = find(services, authority, &seller).await?;
+            let expired = services.keys.expire(scope, ACTOR, reason).await?;
+            Ok(json!({"expired": {"key_id": expired.key}, "receipt": expired.receipt}))
+        }
+        Command::KeyShow { seller } => {
+            let (row, scope) = find(services, authority, &seller).await?;
+            // What was counted but not written yet belongs into the answer.
+            services.keys.usage.flush(&services.db).await?;
+            let keys = services.db.keys_of_seller(scope, KEYS_SHOWN).await?;
+            let since = services.clock.now().minute() - MINUTES_PER_DAY;
+            let clients = services
+                .db
+                .clients_since(scope, since, CLIENTS_SHOWN)
+                .await?;
+            let (live, dead): (Vec<_>, Vec<_>) = keys.iter().partition(|key| key.state == "live");
+            Ok(json!({
+                "seller": {"id": row.id, "slug": row.slug},
+                "key": live.first().map(|key| key_summary(key)),
+                "earlier": dead.into_iter().map(key_summary).collect::<Vec<_>>(),
+                "clients_24h": clients.into_iter().map(|c| json!({
+                    "key_id": c.key_id, "address": c.address, "user_agent": c.user_agent, "accepted": c.accepted,
+                    "unauthorized": c.unauthorized, "last_at": crate::clock::Time(c.last_us),
+                })).collect::<Vec<_>>(),
+            }))
+        }
+        Command::KeyIdentify { text } => {
+            let secret = match SecretKey::parse(text.trim().as_bytes()) {
+                Ok(secret) => secret,
+                Err(error) => {
+                    return Ok(
+                        json!({"identified": null, "reason": "malformed", "message": error.to_string()}),
+                    );
+                }
+            };
+            match services.db.identify_key(secret.digest()).await? {
+                Some(found) => Ok(json!({"identified": {
+                    "seller": {"id": found.seller_id, "slug": found.slug, "name": found.name},
+                    "key": key_summary(&found.key),
+                    "live": found.key.state == "live",
+                }})),
+                None => Ok(json!({
+                    "identified": null, "reason": "unknown",
+                    "message": "a well-formed key, but no Seller's: never made here, or one of those so old that they are forgotten",
+                })),
+            }
+        }
+        Command::ListingRelease { vin } => {
+            let vin: Vin = vin.trim().parse().map_err(Refused::new)?;
+            let seller = services.inventory.release(authority, vin).await?;
+            Ok(json!({"released": {"vin": vin, "seller_id": seller}}))
+        }
+    }
+}
+
+async fn find(
+    services: &Services,
+    authority: OperatorAuthority,
+    slug: &Slug,
+) -> Result<(SellerRow, SellerScope), Refused> {
+    match services.db.seller_by_slug(slug).await? {
+        Some(row) => {
+            let scope = authority.scope(row.id);
+            Ok((row, scope))
+        }
+        None => Err(Refused::new(format!(
+            "no Seller has the slug {slug}; `truckradar seller list` shows those there are"
+        ))),
+    }
+}
+
+async fn seller_summary(
+    services: &Services,
+    scope: SellerScope,
+    row: &SellerRow,
+) -> Result<Value, Refused> {
+    let key = services.db.keys_of_seller(scope, 1).await?;
+    let live = key.first().filter(|key| key.state == "live");
+    Ok(json!({
+        "id": row.id,
+        "slug": row.slug,
+        "name": row.name,
+        "plan": row.plan,
+        "created_at": row.created_us,
+        "active_listings": services.db.count_active_listings(scope).await?,
+        "key": live.map(key_summary),
+    }))
+}
+
+fn key_summary(key: &KeyRow) -> Value {
+    json!({
+        "id": key.id,
+        "hint": key.hint,
+        "state": key.state,
+        "made_by": key.made_by,
+        "created_at": key.created_us,
+        "shown": key.shown_us.is_some(),
+        "ended_at": key.ended_us,
+        "end_reason": key.end_reason,
+    })
+}

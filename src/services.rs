@@ -1,0 +1,81 @@
+//! Everything that handlers and commands share: the database, the clock, the keys, the inventory and the settings.
+//!
+//! Never: state that a restart may not lose, other than in the database.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::{
+    clock::Clock,
+    config::{Limits, RateLimitMode, ServeArgs},
+    db::{Db, DbError},
+    inventory::{service::Inventory, validate::Rules},
+    keys::Keys,
+};
+
+/// See the module.
+pub struct Services {
+    /// The database.
+    pub db: Db,
+    /// The time.
+    pub clock: Clock,
+    /// Keys.
+    pub keys: Arc<Keys>,
+    /// Inventory.
+    pub inventory: Arc<Inventory>,
+    /// What the operator decided.
+    pub settings: Settings,
+}
+
+/// What handlers need of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Proxies whose word on the client's address is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// What happens over the rate limit.
+    pub rate_limits: RateLimitMode,
+    /// How strictly records are judged.
+    pub rules: Rules,
+    /// Whom dealers write to about leaked keys.
+    pub security_contact: String,
+    /// Whom dealers write to about the rest.
+    pub sales_contact: String,
+    /// Limits on what clients may make the server do.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// The settings of these options.
+    pub fn of(args: &ServeArgs) -> Self {
+        Self {
+            trusted_proxies: args.trusted_proxies.clone(),
+            rate_limits: args.rate_limits,
+            rules: Rules {
+                strict_vin: args.strict_vin,
+            },
+            security_contact: args.security_contact.clone(),
+            sales_contact: args.sales_contact.clone(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Services {
+    /// Brings the schema up to date and reads what lives in memory. `serving` says whether requests will be answered.
+    pub async fn start(
+        db: Db,
+        clock: Clock,
+        settings: Settings,
+        serving: bool,
+    ) -> Result<Self, DbError> {
+        db.migrate().await?;
+        Ok(Self {
+            keys: Arc::new(Keys::load(db.clone(), clock.clone(), serving).await?),
+            inventory: Arc::new(Inventory::new(db.clone(), clock.clone(), settings.rules)),
+            db,
+            clock,
+            settings,
+        })
+    }
+}
