@@ -17,7 +17,7 @@ mod usage;
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use sqlx::{
-    Acquire, PgPool, Postgres, Sqlite, SqlitePool, Transaction,
+    Acquire, Connection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction,
     migrate::Migrator,
     postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -169,7 +169,10 @@ impl Db {
                         .max_lifetime(None)
                         .test_before_acquire(false)
                 };
-                let writer = pool(1).connect_with(options.clone()).await?;
+                let writer = pool(1)
+                    .after_release(|connection, _| Box::pin(is_usable(connection)))
+                    .connect_with(options.clone())
+                    .await?;
                 let reader = pool(SQLITE_READERS)
                     .connect_with(options.read_only(true).pragma("query_only", "1"))
                     .await?;
@@ -310,6 +313,16 @@ impl Db {
             Self::Postgres(pool) => pool.close().await,
         }
     }
+}
+
+/// Whether a writer's connection may be used again, or must be closed.
+///
+/// When the disk is full, SQLite ends the transaction by itself. The library's own ROLLBACK then fails, it goes on to
+/// believe in a transaction, and the connection would refuse to begin another one for ever.
+async fn is_usable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // A dropped transaction's ROLLBACK may still be queued; this waits behind it.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 #[derive(Clone, Copy)]

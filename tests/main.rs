@@ -1,0 +1,16 @@
+//! Every test that goes through the real router, the real database and the real binary: one program, so that it is linked
+//! once. Stories are told from the outside; `support` is how they are told.
+//!
+//! Never: a part of the product replaced by a stand-in; a sleep where an event can be awaited.
+
+mod support;
+
+mod crash;
+mod fuzz;
+mod resilience;
+mod secrets;
+mod seed_examples;
+mod story_auth;
+mod story_dealers;
+mod story_inventory;
+mod zero_window;

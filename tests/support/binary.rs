@@ -1,0 +1,238 @@
+//! The real binary: as a server, and as a command.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The password of every owner made here.
+pub const PASSWORD: &str = "correct horse battery";
+/// How long a server may take to be ready, on a machine busy with other tests.
+const READY: Duration = Duration::from_secs(30);
+
+/// The program under test.
+pub fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_truckradar")
+}
+
+/// A folder with a database in it, and whatever is started on that.
+pub struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("tr-")
+            .tempdir()
+            .expect("a temporary folder");
+        Self { folder }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn database_file(&self) -> PathBuf {
+        self.path().join("t.db")
+    }
+
+    pub fn database(&self) -> String {
+        format!("sqlite:{}", self.database_file().display())
+    }
+
+    /// A command on this place's database, not yet run.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command
+            .args(args)
+            .args(["--database", &self.database()])
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, args: &[&str], stdin: &str) -> Output {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut pipe = child.stdin.take().expect("piped");
+        // A command that wants no input may be gone before it could be written.
+        let _ = pipe.write_all(stdin.as_bytes());
+        drop(pipe);
+        child.wait_with_output().expect("the program ends")
+    }
+
+    /// Runs a command that must succeed; what it answers with `--json`.
+    pub fn json(&self, args: &[&str], stdin: &str) -> Value {
+        let output = self.run(&[args, &["--json"]].concat(), stdin);
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_slice(&output.stdout).expect("one line of JSON")
+    }
+
+    pub fn create_seller(&self, slug: &str) -> Value {
+        let owner = format!("owner@{slug}.example");
+        self.json(
+            &[
+                "seller",
+                "create",
+                "--name",
+                slug,
+                "--slug",
+                slug,
+                "--owner-email",
+                &owner,
+                "--owner-password-stdin",
+            ],
+            PASSWORD,
+        )
+    }
+
+    /// Makes a key by the command line.
+    pub fn generate(&self, slug: &str) -> String {
+        let made = self.json(&["key", "generate", "--seller", slug], "");
+        made["key"].as_str().expect("a key").to_owned()
+    }
+
+    /// Starts the server and waits until it is ready.
+    pub fn serve(&self, extra: &[&str]) -> Served {
+        let args = [
+            &[
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin-listen",
+                "127.0.0.1:0",
+            ],
+            extra,
+        ]
+        .concat();
+        Served::start(self.command(&args))
+    }
+
+    /// The same by a command of one's own, which must end in `serve` on this place's database.
+    pub fn serve_by(&self, command: Command) -> Served {
+        Served::start(command)
+    }
+}
+
+/// A running server. Killed when dropped.
+pub struct Served {
+    child: Child,
+    pub api: SocketAddr,
+    pub admin: SocketAddr,
+    log: Option<std::thread::JoinHandle<String>>,
+}
+
+impl Served {
+    fn start(mut command: Command) -> Self {
+        let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let mut child = child.expect("the program starts");
+        let stderr = child.stderr.take().expect("piped");
+        let (tell, told) = mpsc::channel();
+        let log = std::thread::spawn(move || {
+            let mut whole = String::new();
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if let Some(addresses) = addresses_in(&line) {
+                    let _ = tell.send(addresses);
+                }
+                whole.push_str(&line);
+                whole.push('\n');
+            }
+            whole
+        });
+        let Ok((api, admin)) = told.recv_timeout(READY) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!(
+                "the server did not come up: {}",
+                log.join().unwrap_or_default()
+            );
+        };
+        // It listens before it says so; the accept loop follows at once.
+        let served = Self {
+            child,
+            api,
+            admin,
+            log: Some(log),
+        };
+        let end = Instant::now() + READY;
+        while !served.is_ready() {
+            assert!(Instant::now() < end, "the server is not ready");
+            std::thread::yield_now();
+        }
+        served
+    }
+
+    fn is_ready(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(self.api) else {
+            return false;
+        };
+        let request = b"GET /readyz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+        let mut answer = String::new();
+        stream.write_all(request).is_ok()
+            && stream.read_to_string(&mut answer).is_ok()
+            && answer.starts_with("HTTP/1.1 200")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.pid().to_string()])
+            .status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Ends it at once, as a power cut would end the process.
+    pub fn kill(mut self) -> String {
+        self.child.kill().expect("can be killed");
+        self.child.wait().expect("is gone");
+        self.take_log()
+    }
+
+    /// Ends it as a service manager does; its exit code and log.
+    pub fn terminate(mut self) -> (Option<i32>, String) {
+        self.signal("TERM");
+        let status = self.child.wait().expect("ends");
+        (status.code(), self.take_log())
+    }
+
+    fn take_log(&mut self) -> String {
+        self.log
+            .take()
+            .map(|log| log.join().unwrap_or_default())
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.take_log();
+    }
+}
+
+fn addresses_in(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let (_, rest) = line.split_once("API on http://")?;
+    let (api, admin) = rest.split_once(", metrics and health on http://")?;
+    Some((api.parse().ok()?, admin.trim().parse().ok()?))
+}

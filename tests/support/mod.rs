@@ -1,0 +1,12 @@
+//! How stories are told: a server (the real binary, or the same app inside this process), its commands, and clients.
+//!
+//! Never: a call past the surface that a user has, except to look at what the database holds.
+
+pub mod binary;
+pub mod client;
+pub mod fixtures;
+
+/// Whether the long forms were asked for: `cargo xtask test --full`.
+pub fn full() -> bool {
+    std::env::var_os("TRUCKRADAR_TEST_FULL").is_some()
+}
