@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     clock::Clock,
@@ -85,8 +85,8 @@ impl App {
             _owner,
         } = self;
         let mut background = background_tasks(&services);
-        let commands = Arc::clone(&services);
-        background.spawn(async move { control.serve(commands).await });
+        let (tell_commands, told) = watch::channel(false);
+        let commands = tokio::spawn(control.serve(Arc::clone(&services), told));
 
         let stopper = server.stopper();
         let waiting = tokio::spawn(async move {
@@ -96,6 +96,14 @@ impl App {
         });
         let served = server.run(Arc::clone(&services), metrics).await;
         waiting.abort();
+        // Commands last: an operator may want to kill a key while the last requests drain.
+        let _ = tell_commands.send(true);
+        if tokio::time::timeout(services.settings.limits.drain, commands)
+            .await
+            .is_err()
+        {
+            tracing::warn!("a command did not end in time");
+        }
         background.shutdown().await;
         if let Err(error) = services.keys.usage.flush(&services.db).await {
             tracing::warn!(%error, "the last counts of usage are lost");

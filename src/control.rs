@@ -18,6 +18,8 @@ use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
+    sync::watch,
+    task::JoinSet,
 };
 
 use crate::{
@@ -145,13 +147,18 @@ impl ControlSocket {
         Ok(Self { listener, place })
     }
 
-    /// Performs commands as they come, for as long as it is polled. One that runs is finished even after that.
-    pub async fn serve(&self, services: Arc<Services>) {
+    /// Performs commands as they come, until told to stop; then takes no more, finishes those that run, and returns.
+    pub async fn serve(self, services: Arc<Services>, mut stop: watch::Receiver<bool>) {
+        let mut running = JoinSet::new();
         loop {
-            match self.listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            match accepted {
                 Ok((stream, _)) => {
                     let services = Arc::clone(&services);
-                    tokio::spawn(async move {
+                    running.spawn(async move {
                         if let Err(error) = answer_one(stream, &services).await {
                             tracing::warn!(%error, "a command's connection failed");
                         }
@@ -162,7 +169,10 @@ impl ControlSocket {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
+            // What has ended is let go of.
+            while running.try_join_next().is_some() {}
         }
+        running.join_all().await;
     }
 }
 

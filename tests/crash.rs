@@ -33,6 +33,13 @@ struct Acknowledged {
     next: AtomicU64,
 }
 
+impl Acknowledged {
+    fn has(&self, rotations: usize, writes: usize) -> bool {
+        self.keys.lock().expect("not poisoned").len() > rotations
+            && self.writes.lock().expect("not poisoned").len() >= writes
+    }
+}
+
 async fn write_until(over: Arc<AtomicBool>, client: Client, done: Arc<Acknowledged>) {
     while !over.load(Ordering::Acquire) {
         let key = done
@@ -165,7 +172,11 @@ async fn inspect(place: &Place, api: std::net::SocketAddr, done: &Acknowledged) 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn killed_at_random_moments_it_keeps_what_it_acknowledged() {
-    let (rotations, writes) = if full() { (100, 2_000) } else { (15, 150) };
+    let (kills_wanted, rotations, writes) = if full() {
+        (60, 100, 2_000)
+    } else {
+        (8, 15, 150)
+    };
     let place = Arc::new(Place::new());
     place.create_seller("lone-star");
     let made = place.json(&["key", "generate", "--seller", "lone-star"], "");
@@ -176,14 +187,8 @@ async fn killed_at_random_moments_it_keeps_what_it_acknowledged() {
         .expect("not poisoned")
         .push((text("key"), text("key_id")));
 
-    let (mut kills, mut unseen) = (0u64, 0);
-    let enough = || {
-        done.keys.lock().expect("not poisoned").len() > rotations
-            && done.writes.lock().expect("not poisoned").len() >= writes
-            && kills >= if full() { 60 } else { 8 }
-    };
-    let mut enough_now = enough();
-    while !enough_now {
+    let (mut kills, mut unseen) = (0, 0);
+    while kills < kills_wanted || !done.has(rotations, writes) {
         let served = place.serve(&[]);
         if inspect(&place, served.api, &done).await {
             unseen += 1;
@@ -219,11 +224,6 @@ async fn killed_at_random_moments_it_keeps_what_it_acknowledged() {
             ended.expect("no surprise");
         }
         kills += 1;
-        enough_now = {
-            done.keys.lock().expect("not poisoned").len() > rotations
-                && done.writes.lock().expect("not poisoned").len() >= writes
-                && kills >= if full() { 60 } else { 8 }
-        };
     }
     let served = place.serve(&[]);
     inspect(&place, served.api, &done).await;

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quick_cache::sync::Cache;
+use quick_cache::{Weighter, sync::Cache};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -26,8 +26,12 @@ use crate::{
     keys::scope::{OperatorAuthority, SellerScope},
 };
 
-/// Answers kept; at a kilobyte or two each this is some 100 MB at most.
-const CACHED_ANSWERS: usize = 65_536;
+/// Bytes of answers kept.
+const CACHE_BYTES_MAX: u64 = 64 << 20;
+/// What an answer weighs besides its body: its key, its validator, the cache's own bookkeeping.
+const ANSWER_OVERHEAD_BYTES: u64 = 200;
+/// About how many answers that is, for sizing the cache's table.
+const CACHED_ANSWERS_EXPECTED: usize = 65_536;
 
 /// A listing's answer, ready to be sent.
 #[derive(Clone, Debug)]
@@ -66,12 +70,22 @@ pub enum InventoryError {
     Died(#[from] ActDied),
 }
 
+/// Weighs an answer by the memory it takes.
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<(SellerId, Vin), Answer> for ByBytes {
+    fn weight(&self, _: &(SellerId, Vin), answer: &Answer) -> u64 {
+        answer.body.len() as u64 + ANSWER_OVERHEAD_BYTES
+    }
+}
+
 /// Inventory, for as long as the process lives.
 pub struct Inventory {
     db: Db,
     clock: Clock,
     rules: Rules,
-    cache: Cache<(SellerId, Vin), Answer>,
+    cache: Cache<(SellerId, Vin), Answer, ByBytes>,
 }
 
 impl Inventory {
@@ -81,7 +95,7 @@ impl Inventory {
             db,
             clock,
             rules,
-            cache: Cache::new(CACHED_ANSWERS),
+            cache: Cache::with_weighter(CACHED_ANSWERS_EXPECTED, CACHE_BYTES_MAX, ByBytes),
         }
     }
 
