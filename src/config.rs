@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::FalseyValueParser};
 use ipnet::IpNet;
 
 use crate::db::DbUrl;
@@ -59,7 +59,7 @@ pub struct ServeArgs {
     pub trusted_proxies: Vec<IpNet>,
 
     /// Serve plain HTTP on an address that is not loopback: keys then cross the network in the clear.
-    #[arg(long, env = "TRUCKRADAR_INSECURE_HTTP")]
+    #[arg(long, env = "TRUCKRADAR_INSECURE_HTTP", value_parser = FalseyValueParser::new())]
     pub insecure_http: bool,
 
     /// What to do when a key makes more requests than its fair use.
@@ -67,7 +67,7 @@ pub struct ServeArgs {
     pub rate_limits: RateLimitMode,
 
     /// Refuse a VIN whose check digit does not hold, instead of warning.
-    #[arg(long, env = "TRUCKRADAR_STRICT_VIN")]
+    #[arg(long, env = "TRUCKRADAR_STRICT_VIN", value_parser = FalseyValueParser::new())]
     pub strict_vin: bool,
 
     /// Whom dealers write to when a key has leaked.
@@ -118,7 +118,7 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// How long bytes may wait for a client that does not take them.
     pub send_timeout: Duration,
-    /// Connections at once; more wait to be accepted.
+    /// Connections to the API at once; more are closed at once.
     pub connections_max: usize,
     /// How long running requests get to finish after SIGTERM.
     pub drain: Duration,

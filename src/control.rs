@@ -31,6 +31,8 @@ use crate::{
 const MESSAGE_BYTES_MAX: u64 = 4 << 20;
 /// How long a command may take to arrive once its connection is open.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the server may take to perform it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest path the system takes for a socket, in bytes.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// The longest file name used for one; a longer one is hashed.
@@ -230,9 +232,15 @@ pub async fn ask(database: &Path, command: &Command) -> io::Result<Option<Answer
     line.push(b'\n');
     write.write_all(&line).await?;
     let mut reply = Vec::new();
-    BufReader::new(read.take(MESSAGE_BYTES_MAX))
-        .read_until(b'\n', &mut reply)
-        .await?;
+    let mut reader = BufReader::new(read.take(MESSAGE_BYTES_MAX));
+    tokio::time::timeout(ANSWER_TIMEOUT, reader.read_until(b'\n', &mut reply))
+        .await
+        .map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the server has not answered for a minute: look whether the command was done",
+            )
+        })??;
     if reply.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,

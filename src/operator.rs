@@ -15,7 +15,7 @@ use crate::{
     db::{DbError, KeyRow, SellerRow},
     inventory::{service::InventoryError, vin::Vin},
     keys::{
-        format::SecretKey,
+        format::{SecretKey, redact},
         lifecycle::KeyActError,
         scope::{OperatorAuthority, SellerScope},
     },
@@ -211,7 +211,9 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
                 )));
             }
             let (_, scope) = find(services, authority, &seller).await?;
-            let expired = services.keys.expire(scope, ACTOR, reason).await?;
+            // A key in the reason would be kept in the clear, and shown.
+            let reason = redact(reason);
+            let expired = services.keys.expire(scope, ACTOR, &reason).await?;
             Ok(json!({"expired": {"key_id": expired.key}, "receipt": expired.receipt}))
         }
         Command::KeyShow { seller } => {

@@ -124,7 +124,7 @@ async fn no_key_and_no_password_is_found_in_files_logs_or_metrics() {
                     "--seller",
                     "lone-star",
                     "--reason",
-                    "leaked",
+                    &format!("found: {key}"),
                 ],
                 "",
             );

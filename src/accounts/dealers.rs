@@ -9,7 +9,10 @@ use crate::{
     clock::Clock,
     db::{AuditEntry, Db, DbError, DealerChange, LocationRow, SellerRow},
     ids::{AuditId, LocationId},
-    keys::scope::{Authority, SellerScope},
+    keys::{
+        format::PREFIX,
+        scope::{Authority, SellerScope},
+    },
 };
 
 /// Locations of one Seller at most.
@@ -245,7 +248,8 @@ fn text(value: &Value, chars_max: usize) -> Option<Option<String>> {
         Value::String(text) => {
             let text = text.trim();
             let control = |c: char| c.is_control() && c != '\n' && c != '\t' && c != '\r';
-            if text.chars().count() > chars_max || text.contains(control) {
+            // A key in a text that the world may read would be a leak.
+            if text.chars().count() > chars_max || text.contains(control) || text.contains(PREFIX) {
                 return None;
             }
             Some(Some(text.to_owned()).filter(|text| !text.is_empty()))
@@ -266,7 +270,9 @@ fn scalar(
         None => issue(
             issues,
             field,
-            &format!("must be text of at most {chars_max} characters, or null"),
+            &format!(
+                "must be text of at most {chars_max} characters, without an API key in it, or null"
+            ),
         ),
     }
 }

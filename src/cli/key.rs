@@ -10,12 +10,23 @@ use crate::{accounts::Slug, operator::Command};
 #[derive(Subcommand)]
 pub(super) enum KeyCommand {
     /// Make a Seller's key and print it, once. The key before it is dead everywhere when this returns.
+    #[command(
+        after_help = "The key alone goes to standard output, everything else to standard error, so that it can be piped:\n  \
+        truckradar key generate --seller lone-star-trucks | secret-manager put dealer-key\n\n\
+        There is no grace period: every client that still sends the old key gets 401 from now on.\n\
+        `truckradar key show` says which clients those are.\n\
+        If somebody else replaces the key at the same moment, one of you is refused and is shown no key."
+    )]
     Generate {
         /// Whose key.
         #[arg(long, value_name = "SLUG")]
         seller: Slug,
     },
     /// Kill a Seller's key, as after a leak. It is dead everywhere when this returns; the Seller then has none.
+    #[command(
+        after_help = "Doing it twice is no error: the second time there is nothing to do.\n\n\
+        Example:\n  truckradar key expire --seller lone-star-trucks --reason 'found in a public repository'"
+    )]
     Expire {
         /// Whose key.
         #[arg(long, value_name = "SLUG")]
@@ -25,6 +36,11 @@ pub(super) enum KeyCommand {
         reason: String,
     },
     /// Read a string from standard input and say whose key it is and whether it is live.
+    #[command(
+        after_help = "The string never stands on the command line, where every user of the machine could read it:\n  \
+        truckradar key identify < found.txt\n\n\
+        Asking does not count as use of the key."
+    )]
     Identify,
     /// Show what is known of a Seller's key and who used it in the last 24 hours; never the key itself.
     Show {
@@ -53,7 +69,7 @@ impl KeyCommand {
                         print::receipt(&answer["receipt"])
                     ),
                     None => eprintln!(
-                        "It is the Seller's first live key: {}.",
+                        "The Seller had no live key before: {}.",
                         print::receipt(&answer["receipt"])
                     ),
                 }

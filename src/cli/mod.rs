@@ -1,6 +1,7 @@
 //! The command line: what can be typed, what it turns into, how the answer is printed.
 //!
-//! Every command works while the server runs and without it, never prompts, and prints one JSON object with `--json`.
+//! Every act works while the server runs and without it; `migrate` and the filling of `demo` want the database to
+//! themselves. No command prompts, and each prints one JSON object with `--json`.
 //!
 //! Never: a secret in an argument; those come on standard input. An act performed here: acts are in [`crate::operator`].
 
@@ -201,4 +202,21 @@ fn read_secret(what: &str) -> anyhow::Result<Zeroizing<String>> {
         "{what} is expected on standard input, and nothing came"
     );
     Ok(Zeroizing::new(trimmed.to_owned()))
+}
+
+/// How this program was called, for commands to type: it may not be on the PATH.
+fn program() -> String {
+    std::env::args()
+        .next()
+        .unwrap_or_else(|| "truckradar".to_owned())
+}
+
+/// The option that makes a command find the server's database; nothing if it is the default.
+fn database_option(database: &DbUrl) -> String {
+    match database {
+        DbUrl::Sqlite(path) if path != std::path::Path::new("truckradar.db") => {
+            format!(" --database sqlite:{}", path.display())
+        }
+        _ => String::new(),
+    }
 }

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::{Common, IfMissing, perform, print, read_secret};
+use super::{Common, IfMissing, database_option, perform, print, program, read_secret};
 use crate::{
     accounts::{Email, Slug},
     operator::Command,
@@ -57,11 +57,15 @@ impl SellerCommand {
                 if common.json {
                     return print::json(&answer);
                 }
+                let option = database_option(&common.database.database);
                 print::facts(&[
                     ("seller", slug.to_string()),
                     ("id", print::plain(&answer["seller"]["id"])),
                     ("owner", print::plain(&answer["owner"]["email"])),
-                    ("next", format!("truckradar key generate --seller {slug}")),
+                    (
+                        "next",
+                        format!("{} key generate --seller {slug}{option}", program()),
+                    ),
                 ])
             }
             Self::List => list(common).await,

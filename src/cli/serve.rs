@@ -13,7 +13,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Common, print};
+use super::{Common, database_option, print, program};
 use crate::{
     app::{self, App},
     clock::Clock,
@@ -70,23 +70,6 @@ impl Serve {
     }
 }
 
-/// How this program was called, for commands to type: it may not be on the PATH.
-fn program() -> String {
-    std::env::args()
-        .next()
-        .unwrap_or_else(|| "truckradar".to_owned())
-}
-
-/// The option that makes a command find the server's database; nothing if it is the default.
-fn database_option(database: &DbUrl) -> String {
-    match database {
-        DbUrl::Sqlite(path) if path != std::path::Path::new("truckradar.db") => {
-            format!(" --database sqlite:{}", path.display())
-        }
-        _ => String::new(),
-    }
-}
-
 impl Demo {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
         match (self.sellers, &self.keys_out) {
@@ -97,7 +80,13 @@ impl Demo {
 }
 
 async fn demo(mut args: ServeArgs) -> anyhow::Result<()> {
-    app::start_logging(args.log.min(tracing::Level::WARN));
+    // What the demo has to say is on standard output; a finer level than the usual one was asked for.
+    let level = if args.log > tracing::Level::INFO {
+        args.log
+    } else {
+        tracing::Level::WARN
+    };
+    app::start_logging(level);
     app::raise_file_limit();
     let stop = stop_signal()?;
     let folder = tempfile::Builder::new()

@@ -7,7 +7,7 @@
 pub enum DbError {
     /// Full, locked, gone or slow. Trying again later may well work.
     #[error("the database cannot do this at present: {0}")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(sqlx::Error),
     /// Another row already has what must be unique.
     #[error("a row with this unique value exists")]
     Unique,
@@ -19,10 +19,16 @@ pub enum DbError {
     Damaged(String),
     /// The schema does not fit this program.
     #[error("the database's schema does not fit this version: {0}")]
-    Schema(#[from] sqlx::migrate::MigrateError),
+    Schema(sqlx::migrate::MigrateError),
     /// Anything else, which is a defect of ours.
     #[error("unexpected database error: {0}")]
-    Internal(#[source] sqlx::Error),
+    Internal(sqlx::Error),
+}
+
+impl From<sqlx::migrate::MigrateError> for DbError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Schema(error)
+    }
 }
 
 impl From<sqlx::Error> for DbError {

@@ -126,7 +126,7 @@ impl ApiError {
     pub fn unavailable() -> Self {
         Self::new(
             Code::Unavailable,
-            "This cannot be done at present, through no fault of yours. Nothing was changed. Try again shortly.",
+            "This cannot be done at present, through no fault of yours. Try again shortly; sending the same again is safe.",
         )
         .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
@@ -183,8 +183,8 @@ impl ApiError {
                 Some("the key is not known"),
             ),
             _ => (
-                "This key was replaced or expired and works no more. Use the Seller's present key; the dashboard says \
-                 when and by whom it was replaced.",
+                "This key was replaced or expired and works no more. Use the Seller's present key; whoever manages the \
+                 dealer account knows when it was replaced.",
                 Some("the key was replaced or expired"),
             ),
         };

@@ -1,7 +1,7 @@
 //! Which requests are under `/api/v1/`, however their path is spelt.
 //!
-//! Never: a spelling of an API path that is answered without a key. What is not spelt plainly is found to be nothing, but
-//! only after its key was checked.
+//! Never: a spelling of an API path that is answered without a key. Whether such a spelling then
+//! finds something is the router's business: its key was checked.
 
 use std::borrow::Cow;
 

@@ -24,6 +24,9 @@ use crate::{config::Limits, services::Services};
 /// Headers larger than this end the connection with a bare 431; smaller ones that are still too large get one with a body.
 const HEADER_BYTES_READ_MAX: usize = 128 << 10;
 
+/// Connections to the admin address at once. Apart from the API's, so that a flood there does not hide the metrics.
+const ADMIN_CONNECTIONS_MAX: usize = 100;
+
 /// Both addresses, bound but not yet serving.
 pub struct Server {
     api: TcpListener,
@@ -69,11 +72,10 @@ impl Server {
     /// Serves until stopped.
     pub async fn run(self, services: Arc<Services>, metrics: Arc<Metrics>) -> io::Result<()> {
         let state = Arc::new(State { services, metrics });
-        let permits = Arc::new(Semaphore::new(self.limits.connections_max));
-        let serve = |listener, admits: fn(CallerKind) -> bool| {
+        let serve = |listener, connections_max, admits: fn(CallerKind) -> bool| {
             let edge = Edge::new(Arc::clone(&state), router(Arc::clone(&state), admits));
             let acceptor = Acceptor {
-                permits: Arc::clone(&permits),
+                permits: Arc::new(Semaphore::new(connections_max)),
                 limits: self.limits,
             };
             let handle = self.handle.clone();
@@ -94,8 +96,12 @@ impl Server {
                 server.serve(make).await
             }
         };
-        let api = serve(self.api, |caller| caller != CallerKind::Operator);
-        let admin = serve(self.admin, |caller| caller != CallerKind::Seller);
+        let api = serve(self.api, self.limits.connections_max, |caller| {
+            caller != CallerKind::Operator
+        });
+        let admin = serve(self.admin, ADMIN_CONNECTIONS_MAX, |caller| {
+            caller != CallerKind::Seller
+        });
         tokio::try_join!(api, admin).map(drop)
     }
 }

@@ -135,20 +135,25 @@ pub struct Prepared {
     record: Result<Normalized, Rejected>,
 }
 
-/// Stages three to five, in one transaction fenced by the scope's key. Also answers which VINs were written.
+/// The VINs of the records that have got this far.
+pub fn vins(prepared: &[Prepared]) -> Vec<Vin> {
+    prepared
+        .iter()
+        .filter_map(|p| p.record.as_ref().ok().map(|record| record.vin))
+        .collect()
+}
+
+/// Stages three to five, in one transaction fenced by the scope's key. `vins` are those of the records.
 pub async fn ingest(
     db: &Db,
     scope: SellerScope,
     now: Time,
     prepared: Vec<Prepared>,
-) -> Result<(Vec<RecordResult>, Vec<Vin>), DbError> {
-    let vins: Vec<Vin> = prepared
-        .iter()
-        .filter_map(|p| p.record.as_ref().ok().map(|record| record.vin))
-        .collect();
+    vins: &[Vin],
+) -> Result<Vec<RecordResult>, DbError> {
     let mut tx = db.begin_write(scope).await?;
     let mut known: HashMap<Vin, Known> = HashMap::with_capacity(vins.len());
-    for listing in tx.listings_of(&vins).await? {
+    for listing in tx.listings_of(vins).await? {
         known.entry(listing.vin).or_default().add(listing, scope);
     }
 
@@ -173,10 +178,7 @@ pub async fn ingest(
         .collect();
     tx.upsert_listings(&changed).await?;
     tx.commit().await?;
-    Ok((
-        results,
-        changed.into_iter().map(|listing| listing.vin).collect(),
-    ))
+    Ok(results)
 }
 
 /// What is known of one VIN while a batch is under way.

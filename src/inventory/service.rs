@@ -80,6 +80,22 @@ impl Weighter<(SellerId, Vin), Answer> for ByBytes {
     }
 }
 
+/// Answers that a write makes untrue: they leave the cache when this is dropped, after the commit and before the write
+/// returns, whether the commit succeeded, failed with an unknown outcome or panicked.
+struct Stale<'a> {
+    cache: &'a Cache<(SellerId, Vin), Answer, ByBytes>,
+    seller: SellerId,
+    vins: &'a [Vin],
+}
+
+impl Drop for Stale<'_> {
+    fn drop(&mut self) {
+        for vin in self.vins {
+            self.cache.remove(&(self.seller, *vin));
+        }
+    }
+}
+
 /// Inventory, for as long as the process lives.
 pub struct Inventory {
     db: Db,
@@ -109,16 +125,19 @@ impl Inventory {
         run_to_end(async move {
             let now = own.clock.now();
             let rules = own.rules;
+            let seller = scope.seller();
             // Checking 16 MiB of records takes long enough to hold up other requests of this thread.
             let prepared =
                 tokio::task::spawn_blocking(move || pipeline::prepare(&records, rules, now))
                     .await
                     .map_err(|_| ActDied)?;
-            let (results, written) = pipeline::ingest(&own.db, scope, now, prepared).await?;
-            for vin in written {
-                own.cache.remove(&(scope.seller(), vin));
-            }
-            Ok(results)
+            let vins = pipeline::vins(&prepared);
+            let _stale = Stale {
+                cache: &own.cache,
+                seller,
+                vins: &vins,
+            };
+            Ok(pipeline::ingest(&own.db, scope, now, prepared, &vins).await?)
         })
         .await
     }
@@ -149,8 +168,12 @@ impl Inventory {
                 listing.status = status;
                 listing.updated = own.clock.now();
                 tx.upsert_listings(std::slice::from_ref(&listing)).await?;
+                let _stale = Stale {
+                    cache: &own.cache,
+                    seller: scope.seller(),
+                    vins: &[vin],
+                };
                 tx.commit().await?;
-                own.cache.remove(&(scope.seller(), vin));
             }
             Ok(answer(&listing))
         })
@@ -211,8 +234,12 @@ impl Inventory {
                 detail: serde_json::json!({"vin": vin, "listing": listing}),
             })
             .await?;
+            let _stale = Stale {
+                cache: &own.cache,
+                seller,
+                vins: &[vin],
+            };
             tx.commit().await?;
-            own.cache.remove(&(seller, vin));
             Ok(seller)
         })
         .await

@@ -10,6 +10,7 @@ use super::{
     listing::{Fields, ListingType},
     vin::Vin,
 };
+use crate::keys::format::{PREFIX, redact};
 
 /// One thing wrong, or odd, with a record.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -50,6 +51,8 @@ pub enum IssueCode {
     RepeatedVin,
     /// Another dealer lists this VIN.
     OtherDealer,
+    /// There is an API key in the text.
+    ContainsKey,
 }
 
 /// How strictly records are judged; the operator's choice.
@@ -328,6 +331,12 @@ impl<'a> Reader<'a> {
             );
             return None;
         }
+        if text.contains(PREFIX) {
+            let message =
+                "must not contain an API key: take it out, and replace the key if it is a real one";
+            self.refuse(field, IssueCode::ContainsKey, message, value);
+            return None;
+        }
         Some(text.to_owned()).filter(|text| !text.is_empty())
     }
 
@@ -438,6 +447,7 @@ impl<'a> Reader<'a> {
                 !host.is_empty()
                     && !host.starts_with('/')
                     && url.chars().count() <= URL_CHARS_MAX
+                    && !url.contains(PREFIX)
                     && !url.contains(|c: char| c.is_whitespace() || c.is_control())
             });
             match good {
@@ -476,23 +486,22 @@ pub(super) fn issue(
     message: impl Into<String>,
     value: &Value,
 ) -> Issue {
-    let shown = match value {
-        Value::String(text) => Value::from(text.chars().take(SHOWN_CHARS).collect::<String>()),
-        Value::Array(_) | Value::Object(_) => Value::from(
-            value
-                .to_string()
-                .chars()
-                .take(SHOWN_CHARS)
-                .collect::<String>(),
-        ),
+    let value = match value {
+        Value::String(text) => Value::from(shown(text)),
+        Value::Array(_) | Value::Object(_) => Value::from(shown(&value.to_string())),
         other => other.clone(),
     };
     Issue {
-        field: field.chars().take(SHOWN_CHARS).collect(),
+        field: shown(field),
         code,
         message: message.into(),
-        value: shown,
+        value,
     }
+}
+
+/// Text as it may be sent back: its beginning, without a key that strayed into it.
+fn shown(text: &str) -> String {
+    redact(text).chars().take(SHOWN_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -576,6 +585,11 @@ mod tests {
             ("axle_config", json!("6 by 4"), BadFormat),
             ("location_state", json!("Texas"), BadFormat),
             ("description", json!("d".repeat(20_001)), TooLong),
+            (
+                "description",
+                json!("our key is tr_live_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p61m7ev9"),
+                ContainsKey,
+            ),
             ("photos", json!("https://img.example/1.jpg"), WrongType),
             ("photos", json!(vec!["https://x/1"; 101]), TooLong),
         ] {

@@ -44,7 +44,7 @@ pub struct Expired {
     pub receipt: Receipt,
 }
 
-/// Why an act on keys was refused. Nothing changed.
+/// Why an act on keys was refused. Nothing changed, but for [`KeyActError::NotShown`].
 #[derive(Debug, thiserror::Error)]
 pub enum KeyActError {
     /// Somebody else changed the key since the caller looked: who, and when.
@@ -58,6 +58,9 @@ pub enum KeyActError {
     /// The Seller is gone.
     #[error("there is no such Seller")]
     NoSuchSeller,
+    /// The old key is dead and the new one live, but nobody has seen it.
+    #[error("the key was replaced, but the new one could not be shown: generate again ({0})")]
+    NotShown(DbError),
     /// The operating system gave no randomness.
     #[error("the system's random generator failed")]
     NoRandomness,
@@ -146,7 +149,9 @@ impl Keys {
             .settle(turn, tx, &change, epoch, &self.clock)
             .await?;
 
-        self.complete(audit.id, &receipt, Some(key)).await?;
+        self.complete(audit.id, &receipt, Some(key))
+            .await
+            .map_err(KeyActError::NotShown)?;
         Ok(Generated {
             secret,
             key,
