@@ -11,7 +11,7 @@ use crate::{
     clock::Clock,
     config::{self, ServeArgs},
     control::{ControlSocket, Ownership},
-    db::{Db, DbUrl},
+    db::{Db, DbError, DbUrl},
     http::{Metrics, Server},
     keys::{format::redact, usage::FLUSH_EVERY_MS},
     services::{Services, Settings},
@@ -21,9 +21,6 @@ use crate::{
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// How often what is no longer needed is forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
-/// Client addresses, User-Agents and counts are kept this long.
-const USAGE_KEPT_DAYS: i64 = 30;
-const MINUTES_PER_DAY: i64 = 24 * 60;
 
 /// A server that is bound and ready to serve.
 pub struct App {
@@ -156,15 +153,28 @@ fn background_tasks(services: &Arc<Services>) -> JoinSet<()> {
         let own = Arc::clone(&own);
         async move {
             own.keys.limits.forget_quiet(own.clock.boot());
-            let mut seen = own.clock.now();
-            let minute = seen.minute() - USAGE_KEPT_DAYS * MINUTES_PER_DAY;
-            seen.0 -= USAGE_KEPT_DAYS * MINUTES_PER_DAY * 60_000_000;
-            if let Err(error) = own.db.forget_usage_before(minute, seen).await {
-                tracing::warn!(%error, "old counts of usage cannot be forgotten");
+            if let Err(error) = forget_old(&own).await {
+                tracing::warn!(%error, "what is past its time cannot be forgotten");
             }
         }
     }));
     tasks
+}
+
+/// Removes what is older than the operator wants it kept.
+async fn forget_old(services: &Services) -> Result<(), DbError> {
+    let days_ago = |days: u32| {
+        services
+            .clock
+            .now()
+            .before(Duration::from_secs(u64::from(days) * 86_400))
+    };
+    let used = days_ago(services.settings.usage_days);
+    services.db.forget_usage_before(used.minute(), used).await?;
+    services
+        .db
+        .forget_audit_before(days_ago(services.settings.audit_days))
+        .await
 }
 
 async fn every<F: Future<Output = ()>>(period: Duration, mut work: impl FnMut() -> F) {

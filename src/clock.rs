@@ -28,6 +28,11 @@ impl Time {
         }
     }
 
+    /// The moment this much earlier.
+    pub fn before(self, by: Duration) -> Time {
+        Time(self.0.saturating_sub(by.as_micros() as i64))
+    }
+
     /// Whole minutes since 1970: the grain in which usage is counted.
     pub fn minute(self) -> i64 {
         self.0.div_euclid(60_000_000)

@@ -88,6 +88,14 @@ pub struct ServeArgs {
     )]
     pub sales_contact: String,
 
+    /// How long client addresses, User-Agents and counts of use are kept, in days.
+    #[arg(long, value_name = "DAYS", env = "TRUCKRADAR_USAGE_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub usage_days: u32,
+
+    /// How long the audit log is kept, in days.
+    #[arg(long, value_name = "DAYS", env = "TRUCKRADAR_AUDIT_DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36500))]
+    pub audit_days: u32,
+
     /// How much to log, on standard error: error, warn, info, debug (a line per request) or trace.
     #[arg(
         long,

@@ -3,6 +3,8 @@
 //!
 //! Never: a command that does something else with a server than without one.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -30,8 +32,8 @@ const SELLERS_PER_PAGE: i64 = 1_000;
 const CLIENTS_SHOWN: i64 = 50;
 /// Keys in one answer of `key show`.
 const KEYS_SHOWN: i64 = 10;
-/// A day, in the grain of usage.
-const MINUTES_PER_DAY: i64 = 24 * 60;
+/// How far back `key show` looks for clients.
+const A_DAY: Duration = Duration::from_secs(86_400);
 /// Characters of a reason at most.
 const REASON_CHARS_MAX: usize = 500;
 
@@ -221,7 +223,7 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             // What was counted but not written yet belongs into the answer.
             services.keys.usage.flush(&services.db).await?;
             let keys = services.db.keys_of_seller(scope, KEYS_SHOWN).await?;
-            let since = services.clock.now().minute() - MINUTES_PER_DAY;
+            let since = services.clock.now().before(A_DAY).minute();
             let clients = services
                 .db
                 .clients_since(scope, since, CLIENTS_SHOWN)

@@ -41,8 +41,28 @@ pub struct Settings {
     pub security_contact: String,
     /// Whom dealers write to about the rest.
     pub sales_contact: String,
+    /// Days for which client addresses, User-Agents and counts of use are kept.
+    pub usage_days: u32,
+    /// Days for which the audit log is kept.
+    pub audit_days: u32,
     /// Limits on what clients may make the server do.
     pub limits: Limits,
+}
+
+impl Default for Settings {
+    /// Those of a process that answers no request, such as a command that runs alone.
+    fn default() -> Self {
+        Self {
+            trusted_proxies: Vec::new(),
+            rate_limits: RateLimitMode::Monitor,
+            rules: Rules::default(),
+            security_contact: String::new(),
+            sales_contact: String::new(),
+            usage_days: 30,
+            audit_days: 365,
+            limits: Limits::default(),
+        }
+    }
 }
 
 impl Settings {
@@ -56,6 +76,8 @@ impl Settings {
             },
             security_contact: args.security_contact.clone(),
             sales_contact: args.sales_contact.clone(),
+            usage_days: args.usage_days,
+            audit_days: args.audit_days,
             limits: Limits::default(),
         }
     }

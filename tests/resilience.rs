@@ -14,10 +14,9 @@ use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use truckradar::{
     accounts::{passwords::Password, sellers::create_seller},
     clock::Clock,
-    config::{Limits, RateLimitMode},
+    config::Limits,
     db::{Db, DbUrl},
     http::{Metrics, Server},
-    inventory::validate::Rules,
     keys::scope::OperatorAuthority,
     services::{Services, Settings},
 };
@@ -38,12 +37,8 @@ async fn with_limits(limits: Limits) -> (tempfile::TempDir, SocketAddr, String, 
         .await
         .expect("opens");
     let settings = Settings {
-        trusted_proxies: Vec::new(),
-        rate_limits: RateLimitMode::Monitor,
-        rules: Rules::default(),
-        security_contact: "security@t.example".into(),
-        sales_contact: "sales@t.example".into(),
         limits,
+        ..Settings::default()
     };
     let services = Services::start(db, Clock::system(), settings, true)
         .await

@@ -1,5 +1,7 @@
 //! `truckradar migrate` and `truckradar check`.
 
+use std::path::Path;
+
 use clap::Args;
 use serde_json::json;
 
@@ -42,7 +44,13 @@ impl Check {
         let mut problems = self.serve.problems();
         let path = config::sqlite_path(&common.database.database)?;
         let mut facts = Vec::new();
-        if !path.exists() {
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            problems.push(format!(
+                "the folder {} for the database does not exist",
+                folder.display()
+            ));
+        } else if !path.exists() {
             facts.push(format!(
                 "there is no database {} yet; `truckradar serve` makes it",
                 path.display()
@@ -99,13 +107,7 @@ async fn check_file(common: &Common) -> anyhow::Result<Vec<String>> {
         Ok(problems) => problems,
         Err(error) => vec![format!("the database cannot be read: {error}")],
     };
-    if problems.is_empty()
-        && let Err(error) = db.ping().await
-    {
-        problems.push(format!(
-            "the schema is not there ({error}); `truckradar migrate` makes it"
-        ));
-    }
+    problems.extend(db.schema_problem().await.map(str::to_owned));
     db.close().await;
     Ok(problems)
 }

@@ -22,10 +22,9 @@ use zeroize::Zeroizing;
 use crate::{
     app,
     clock::Clock,
-    config::{self, DatabaseArg, Limits, RateLimitMode},
+    config::{self, DatabaseArg},
     control,
     db::{Db, DbUrl},
-    inventory::validate::Rules,
     operator::{self, Answer, Command, Refused},
     services::{Services, Settings},
 };
@@ -170,22 +169,10 @@ async fn perform(common: &Common, command: Command, missing: IfMissing) -> anyho
 /// Performs an act in this process, which owns the database.
 async fn alone(database: &DbUrl, command: Command) -> anyhow::Result<Answer> {
     let db = Db::open(database).await?;
-    let services = Services::start(db, Clock::system(), quiet_settings(), false).await?;
+    let services = Services::start(db, Clock::system(), Settings::default(), false).await?;
     let answer = operator::perform(&services, command).await;
     services.db.close().await;
     Ok(answer)
-}
-
-/// Settings of a process that answers no request.
-fn quiet_settings() -> Settings {
-    Settings {
-        trusted_proxies: Vec::new(),
-        rate_limits: RateLimitMode::Monitor,
-        rules: Rules::default(),
-        security_contact: String::new(),
-        sales_contact: String::new(),
-        limits: Limits::default(),
-    }
 }
 
 /// A secret from standard input, without the line end that comes with most ways to type or pipe one.

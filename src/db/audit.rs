@@ -1,6 +1,6 @@
 //! The audit log: who did what, when, to whom.
 //!
-//! Never: an entry changed or removed, but for the receipt that an act gets once it is complete.
+//! Never: an entry changed, but for the receipt that an act gets once it is complete; nor removed before its time.
 
 use super::{Db, DbError, ScopedTx, WriteTx, on_db, on_tx};
 use crate::{
@@ -72,6 +72,18 @@ impl ScopedTx {
 }
 
 impl Db {
+    /// Forgets what was done before this time.
+    pub async fn forget_audit_before(&self, at: Time) -> Result<(), DbError> {
+        const SQL: &str = "DELETE FROM audit_log WHERE at_us < $1";
+        let mut tx = self.begin().await?;
+        on_tx!(tx, |conn| sqlx::query(SQL)
+            .bind(at)
+            .execute(conn)
+            .await
+            .map(drop))?;
+        tx.commit().await
+    }
+
     /// A Seller's acts, oldest first: `(act, actor, detail, receipt)`.
     pub async fn audit_of_seller(
         &self,

@@ -200,6 +200,26 @@ impl Db {
         Ok(SQLITE_MIGRATIONS.iter().count())
     }
 
+    /// What is wrong with the schema, for a program that will not change it; nothing is well.
+    pub async fn schema_problem(&self) -> Option<&'static str> {
+        const SQL: &str = "SELECT MAX(version) FROM _sqlx_migrations WHERE success";
+        let found: Result<Option<i64>, _> =
+            on_db!(self, |pool| sqlx::query_scalar(SQL).fetch_one(pool).await);
+        let newest = SQLITE_MIGRATIONS
+            .iter()
+            .map(|migration| migration.version)
+            .max();
+        match found {
+            Ok(found) if found == newest => None,
+            Ok(found) if found > newest => {
+                Some("the schema is of a later version than this program; upgrade the program")
+            }
+            _ => Some(
+                "the schema is missing or of an earlier version; `truckradar migrate` or `serve` brings it up",
+            ),
+        }
+    }
+
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), DbError> {
         const SQL: &str = "SELECT epoch FROM key_epoch WHERE one = 1";
