@@ -6,11 +6,16 @@
 mod support;
 
 mod crash;
+mod db_contract;
+mod docs_examples;
 mod fuzz;
 mod resilience;
+mod route_coverage;
 mod secrets;
 mod seed_examples;
 mod story_auth;
+mod story_commands;
 mod story_dealers;
 mod story_inventory;
+mod tidy;
 mod zero_window;

@@ -2,21 +2,21 @@
 
 -- A dead key is marked, never deleted: a node that asks "what changed since?" could not see a deletion.
 CREATE TABLE api_keys (
-    id             TEXT   NOT NULL PRIMARY KEY,
-    seller_id      TEXT   NOT NULL REFERENCES sellers (id),
+    id             TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    seller_id      TEXT COLLATE "C" NOT NULL REFERENCES sellers (id),
     -- SHA-256 of the whole key; the key itself is nowhere. NULL once forgotten (state 'forgotten').
     digest         BYTEA UNIQUE,
     -- The key's last four characters, by which a person recognises it.
-    hint           TEXT   NOT NULL,
-    state          TEXT   NOT NULL CHECK (state IN ('live', 'replaced', 'expired', 'forgotten')),
+    hint           TEXT COLLATE "C" NOT NULL,
+    state          TEXT COLLATE "C" NOT NULL CHECK (state IN ('live', 'replaced', 'expired', 'forgotten')),
     -- Who made it: 'operator', or 'user:' and an id.
-    made_by        TEXT   NOT NULL,
+    made_by        TEXT COLLATE "C" NOT NULL,
     created_us     BIGINT NOT NULL,
     -- When the response that carries the key was handed out. NULL on a live key: replaced but never shown, as after a crash.
     shown_us       BIGINT,
     ended_us       BIGINT,
     -- What the operator said when forcing expiry; shown to the Seller.
-    end_reason     TEXT,
+    end_reason     TEXT COLLATE "C",
     -- The revocation epoch of the last change to this row.
     changed_epoch  BIGINT NOT NULL
 );

@@ -1,13 +1,13 @@
 -- What is for sale.
 
 CREATE TABLE listings (
-    id          TEXT   NOT NULL PRIMARY KEY,
-    seller_id   TEXT   NOT NULL REFERENCES sellers (id),
-    vin         TEXT   NOT NULL,
-    status      TEXT   NOT NULL CHECK (status IN ('active', 'sold', 'expired')),
+    id          TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    seller_id   TEXT COLLATE "C" NOT NULL REFERENCES sellers (id),
+    vin         TEXT COLLATE "C" NOT NULL,
+    status      TEXT COLLATE "C" NOT NULL CHECK (status IN ('active', 'sold', 'expired')),
     -- The record's other fields as one JSON object: compared, stored and sent whole, and open to new optional fields
     -- without a migration.
-    fields      TEXT   NOT NULL,
+    fields      TEXT COLLATE "C" NOT NULL,
     created_us  BIGINT NOT NULL,
     updated_us  BIGINT NOT NULL,
     UNIQUE (seller_id, vin)

@@ -4,20 +4,20 @@
 CREATE TABLE usage_clients (
     -- A hash of the two columns below, so that no look-up is needed to know it.
     id          BIGINT NOT NULL PRIMARY KEY,
-    address     TEXT   NOT NULL,
-    user_agent  TEXT   NOT NULL,
+    address     TEXT COLLATE "C" NOT NULL,
+    user_agent  TEXT COLLATE "C" NOT NULL,
     -- For forgetting: addresses are kept 30 days after they were last seen.
     seen_us     BIGINT NOT NULL
 );
 
 CREATE TABLE key_usage (
-    seller_id     TEXT   NOT NULL,
-    key_id        TEXT   NOT NULL,
+    seller_id     TEXT COLLATE "C" NOT NULL,
+    key_id        TEXT COLLATE "C" NOT NULL,
     -- Whole minutes since 1970 UTC.
     minute        BIGINT NOT NULL,
     client_id     BIGINT NOT NULL,
     -- '2xx', '3xx', '401', '403', '429', '4xx' or '5xx'.
-    status_class  TEXT   NOT NULL,
+    status_class  TEXT COLLATE "C" NOT NULL,
     requests      BIGINT NOT NULL,
     -- When the last of them came.
     last_us       BIGINT NOT NULL,

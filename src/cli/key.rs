@@ -1,4 +1,6 @@
 //! `truckradar key …`.
+//!
+//! Never: a key printed but by `generate`, nor one taken from an argument.
 
 use clap::Subcommand;
 use serde_json::Value;

@@ -1,4 +1,6 @@
 //! `truckradar listing …`.
+//!
+//! Never: an act performed here: it is the server's, or [`crate::operator`]'s.
 
 use clap::Subcommand;
 

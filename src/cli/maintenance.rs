@@ -1,4 +1,6 @@
 //! `truckradar migrate` and `truckradar check`.
+//!
+//! Never: a change made by `check`.
 
 use std::path::Path;
 
@@ -57,7 +59,7 @@ impl Check {
             ));
         } else if let Some(_owner) = Ownership::take(&path)? {
             facts.push("no server is running on the database".to_owned());
-            problems.extend(check_file(common).await?);
+            problems.extend(check_file(&path).await?);
         } else {
             // Somebody else's while it runs; whether it answers is what can be told from here.
             let asked = control::ask(&path, &Command::SellerList { after: "~".into() }).await;
@@ -98,8 +100,8 @@ impl Check {
 }
 
 /// What is wrong with a database file that nobody else uses.
-async fn check_file(common: &Common) -> anyhow::Result<Vec<String>> {
-    let db = match Db::open(&common.database.database).await {
+async fn check_file(path: &Path) -> anyhow::Result<Vec<String>> {
+    let db = match Db::inspect(path).await {
         Ok(db) => db,
         Err(error) => return Ok(vec![format!("the database cannot be opened: {error}")]),
     };

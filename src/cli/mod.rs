@@ -15,7 +15,7 @@ mod serve;
 use std::{io::Read, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, error::ContextKind};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -24,7 +24,8 @@ use crate::{
     clock::Clock,
     config::{self, DatabaseArg},
     control,
-    db::{Db, DbUrl},
+    db::{BadDbUrl, Db, DbUrl},
+    keys::format::redact,
     operator::{self, Answer, Command, Refused},
     services::{Services, Settings},
 };
@@ -88,7 +89,10 @@ enum Top {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse_usage(&error),
+    };
     // Whatever this program makes, the database above all, is for its own user only.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -108,6 +112,44 @@ pub fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// Says what is wrong with a command line, or prints the help that was asked for. What was typed is repeated without a
+/// key that stands in it by mistake, or a password in a database's address.
+fn refuse_usage(error: &clap::Error) -> ExitCode {
+    let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    if !error.use_stderr() {
+        let _ = error.print();
+        return code;
+    }
+    let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+    if argument.is_some_and(|argument| argument.starts_with("--database")) {
+        eprintln!("error: invalid value for '--database <URL>': {BadDbUrl}");
+        return code;
+    }
+    let text = error.render().to_string();
+    eprint!("{}", without_credentials(&redact(&text)));
+    code
+}
+
+/// The text with what stands between `//` and `@` of an address taken out.
+fn without_credentials(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut clean = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        clean.push_str("://");
+        let authority = part
+            .find(|c: char| c == '/' || c.is_whitespace() || c == '\'')
+            .unwrap_or(part.len());
+        match part[..authority].rfind('@') {
+            Some(at) => {
+                clean.push_str("(redacted)");
+                clean.push_str(&part[at..]);
+            }
+            None => clean.push_str(part),
+        }
+    }
+    clean
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
@@ -193,17 +235,54 @@ fn read_secret(what: &str) -> anyhow::Result<Zeroizing<String>> {
 
 /// How this program was called, for commands to type: it may not be on the PATH.
 fn program() -> String {
-    std::env::args()
-        .next()
-        .unwrap_or_else(|| "truckradar".to_owned())
+    let called = std::env::args().next();
+    shell_word(&called.unwrap_or_else(|| "truckradar".to_owned()))
 }
 
 /// The option that makes a command find the server's database; nothing if it is the default.
 fn database_option(database: &DbUrl) -> String {
     match database {
         DbUrl::Sqlite(path) if path != std::path::Path::new("truckradar.db") => {
-            format!(" --database sqlite:{}", path.display())
+            format!(
+                " --database {}",
+                shell_word(&format!("sqlite:{}", path.display()))
+            )
         }
         _ => String::new(),
+    }
+}
+
+/// A word as a shell reads it back, whatever is in it.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_taken_out_of_what_is_repeated() {
+        assert_eq!(
+            without_credentials("a 'x://u:p@h/d' b"),
+            "a 'x://(redacted)@h/d' b"
+        );
+        assert_eq!(without_credentials("x://u:p@ss@h"), "x://(redacted)@h");
+        assert_eq!(
+            without_credentials("no address, an@address"),
+            "no address, an@address"
+        );
+        assert_eq!(without_credentials("http://h/p@q"), "http://h/p@q");
+    }
+
+    #[test]
+    fn words_survive_a_shell() {
+        assert_eq!(shell_word("sqlite:/v/a.db"), "sqlite:/v/a.db");
+        assert_eq!(shell_word("a b"), "'a b'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
     }
 }

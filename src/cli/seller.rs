@@ -1,4 +1,6 @@
 //! `truckradar seller …`.
+//!
+//! Never: a password printed, or taken from an argument.
 
 use clap::Subcommand;
 use serde_json::Value;

@@ -1,4 +1,6 @@
 //! `truckradar serve` and `truckradar demo`.
+//!
+//! Never: a demo on data that is somebody's.
 
 use std::{
     fs::File,
@@ -147,9 +149,18 @@ async fn fill(
             )
         })?;
     let db = Db::open(database).await?;
-    db.migrate().await?;
-    let now = Clock::system().now();
-    let keys = demo::fill_in_bulk(&db, now, sellers, listings).await?;
+    let filled = match db.migrate().await {
+        Ok(_) => demo::fill_in_bulk(&db, Clock::system().now(), sellers, listings).await,
+        Err(error) => Err(error.into()),
+    };
+    let keys = match filled {
+        Ok(keys) => keys,
+        Err(error) => {
+            // It would stand in the way of the next try.
+            std::fs::remove_file(keys_out)?;
+            return Err(error);
+        }
+    };
     let mut lines = BufWriter::new(file);
     for key in &keys {
         writeln!(lines, "{}", key.expose())?;

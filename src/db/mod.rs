@@ -14,10 +14,14 @@ mod sellers;
 mod types;
 mod usage;
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use sqlx::{
-    Acquire, Connection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    Connection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction,
     migrate::Migrator,
     postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -191,6 +195,20 @@ impl Db {
         }
     }
 
+    /// Opens a SQLite file that exists for looking only: nothing about it is changed, not even its journal's mode.
+    pub async fn inspect(path: &Path) -> Result<Self, DbError> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options)
+            .await?;
+        Ok(Self::Sqlite(SqliteDb {
+            reader: pool.clone(),
+            writer: pool,
+            path: path.to_owned(),
+        }))
+    }
+
     /// Brings the schema up to this program's; does nothing to one that is. Returns how many migrations it has.
     pub async fn migrate(&self) -> Result<usize, DbError> {
         match self {
@@ -309,16 +327,13 @@ impl Db {
                 .await?;
         } else if bytes > CHECKPOINT_WAL_BYTES {
             // A connection of its own, as the readers' may not write: passive, so no commit waits for it.
-            let mut own = SqlitePoolOptions::new()
-                .max_connections(1)
-                .connect_with(SqliteConnectOptions::new().filename(&db.path))
-                .await?
-                .acquire()
-                .await?
-                .detach();
+            let options = SqliteConnectOptions::new().filename(&db.path);
+            let mut own = SqliteConnection::connect_with(&options).await?;
             sqlx::query("PRAGMA wal_checkpoint(PASSIVE)")
-                .execute(own.acquire().await?)
+                .execute(&mut own)
                 .await?;
+            // Awaited, so that the writer's is the last connection to close and takes the log with it.
+            own.close().await?;
         }
         Ok(())
     }

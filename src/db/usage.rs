@@ -64,13 +64,13 @@ impl Db {
              ON CONFLICT (id) DO UPDATE SET seen_us = greatest(c.seen_us, excluded.seen_us)";
         const COUNTS_SQLITE: &str = "INSERT INTO key_usage (seller_id, key_id, minute, client_id, status_class, requests, last_us) \
              SELECT value ->> 'seller', value ->> 'key', value ->> 'minute', value ->> 'client', value ->> 'status_class', \
-             value ->> 'requests', value ->> 'last_us' FROM json_each($1) WHERE true \
+             SUM(value ->> 'requests'), MAX(value ->> 'last_us') FROM json_each($1) GROUP BY 1, 2, 3, 4, 5 \
              ON CONFLICT (seller_id, minute, key_id, client_id, status_class) \
              DO UPDATE SET requests = requests + excluded.requests, last_us = max(last_us, excluded.last_us)";
         const COUNTS_POSTGRES: &str = "INSERT INTO key_usage AS u (seller_id, key_id, minute, client_id, status_class, requests, last_us) \
-             SELECT seller, key, minute, client, status_class, requests, last_us \
+             SELECT seller, key, minute, client, status_class, CAST(SUM(requests) AS BIGINT), MAX(last_us) \
              FROM json_to_recordset($1::json) AS r(seller text, key text, minute bigint, client bigint, \
-             status_class text, requests bigint, last_us bigint) \
+             status_class text, requests bigint, last_us bigint) GROUP BY 1, 2, 3, 4, 5 \
              ON CONFLICT (seller_id, minute, key_id, client_id, status_class) \
              DO UPDATE SET requests = u.requests + excluded.requests, last_us = greatest(u.last_us, excluded.last_us)";
         if rows.is_empty() {

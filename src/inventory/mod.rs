@@ -2,6 +2,7 @@
 //!
 //! Never: a listing written past the pipeline, or a cached answer that outlives a write that was acknowledged.
 
+pub mod issues;
 pub mod listing;
 pub mod pipeline;
 pub mod service;

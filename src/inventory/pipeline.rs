@@ -11,8 +11,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
+    issues::{self, Issue, IssueCode},
     listing::{Fields, Listing, ListingStatus, ListingType},
-    validate::{self, Issue, IssueCode, Normalized, Rules},
+    validate::{self, Normalized, Rules},
     vin::Vin,
 };
 use crate::{
@@ -108,7 +109,7 @@ pub fn prepare(records: &[Value], rules: Rules, now: Time) -> Vec<Prepared> {
         .map(|record| {
             let checked = match record.as_object() {
                 Some(record) => validate::validate(record, rules, year),
-                None => Err(vec![validate::issue(
+                None => Err(vec![issues::issue(
                     "",
                     IssueCode::WrongType,
                     "a record must be an object",
@@ -213,7 +214,7 @@ fn deduplicate(mut record: Normalized, known: &mut Known) -> Result<Normalized, 
             "another dealer lists this VIN; ask the marketplace to release it if it is yours";
         return Err(Rejected {
             stage: Stage::Deduplicate,
-            issues: vec![validate::issue(
+            issues: vec![issues::issue(
                 "vin",
                 IssueCode::OtherDealer,
                 message,
@@ -223,7 +224,7 @@ fn deduplicate(mut record: Normalized, known: &mut Known) -> Result<Normalized, 
     }
     if std::mem::replace(&mut known.seen, true) {
         let message = "stands in this batch more than once; the last record counts";
-        record.warnings.push(validate::issue(
+        record.warnings.push(issues::issue(
             "vin",
             IssueCode::RepeatedVin,
             message,

@@ -3,57 +3,14 @@
 //!
 //! Never: a record half accepted; a value changed in `validate`, or refused in `normalize`.
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
+    issues::{Issue, IssueCode, issue},
     listing::{Fields, ListingType},
     vin::Vin,
 };
-use crate::keys::format::{PREFIX, redact};
-
-/// One thing wrong, or odd, with a record.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Issue {
-    /// Which field.
-    pub field: String,
-    /// What kind of thing, stable.
-    pub code: IssueCode,
-    /// What is wrong, and what to do.
-    pub message: String,
-    /// What was sent, cut to a readable length.
-    pub value: Value,
-}
-
-/// Kinds of issues; stable names that a program may branch on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum IssueCode {
-    /// The field must be there.
-    Required,
-    /// The field is of another JSON type than it must be.
-    WrongType,
-    /// A number outside its bounds.
-    OutOfRange,
-    /// Longer than is accepted.
-    TooLong,
-    /// Not of the form that the field has.
-    BadFormat,
-    /// Not one of the words that the field knows.
-    NotAllowed,
-    /// The VIN's ninth character is not what the others demand.
-    VinCheckDigit,
-    /// The stated year is none that the VIN's tenth character can mean.
-    VinYear,
-    /// The record has a field that is not known; it was not stored.
-    UnknownField,
-    /// The VIN stands in this batch before; the later record counts.
-    RepeatedVin,
-    /// Another dealer lists this VIN.
-    OtherDealer,
-    /// There is an API key in the text.
-    ContainsKey,
-}
+use crate::keys::format::PREFIX;
 
 /// How strictly records are judged; the operator's choice.
 #[derive(Clone, Copy, Debug, Default)]
@@ -121,8 +78,6 @@ const PHOTOS_MAX: usize = 100;
 const URL_CHARS_MAX: usize = 2_048;
 /// Warnings about unknown fields in one record; the rest are not worth the bytes.
 const UNKNOWN_FIELDS_SHOWN: usize = 10;
-/// Characters of a refused value that are sent back.
-const SHOWN_CHARS: usize = 200;
 
 /// Stage one. Finds everything that is wrong, not only the first thing.
 pub fn validate(
@@ -477,31 +432,6 @@ impl<'a> Reader<'a> {
             .collect();
         self.warnings.extend(unknown);
     }
-}
-
-/// An issue whose value is cut to a readable length.
-pub(super) fn issue(
-    field: &str,
-    code: IssueCode,
-    message: impl Into<String>,
-    value: &Value,
-) -> Issue {
-    let value = match value {
-        Value::String(text) => Value::from(shown(text)),
-        Value::Array(_) | Value::Object(_) => Value::from(shown(&value.to_string())),
-        other => other.clone(),
-    };
-    Issue {
-        field: shown(field),
-        code,
-        message: message.into(),
-        value,
-    }
-}
-
-/// Text as it may be sent back: its beginning, without a key that strayed into it.
-fn shown(text: &str) -> String {
-    redact(text).chars().take(SHOWN_CHARS).collect()
 }
 
 #[cfg(test)]

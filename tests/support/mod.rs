@@ -5,6 +5,7 @@
 pub mod binary;
 pub mod client;
 pub mod fixtures;
+pub mod postgres;
 
 /// Whether the long forms were asked for: `cargo xtask test --full`.
 pub fn full() -> bool {

@@ -1,0 +1,85 @@
+//! A PostgreSQL database of a test's own, on the server that `cargo xtask test` starts.
+//!
+//! Never: a test passed over because there is no server; a database left behind, whatever became of the test.
+
+use std::{
+    process,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+/// Names the server: `postgres://USER@HOST:PORT/postgres`.
+const VARIABLE: &str = "TRUCKRADAR_TEST_POSTGRES";
+
+/// Exists as long as this value does.
+pub struct Database {
+    server: String,
+    name: String,
+}
+
+impl Database {
+    pub async fn create() -> Self {
+        let server = std::env::var(VARIABLE).unwrap_or_else(|_| {
+            panic!(
+                "this test needs a PostgreSQL server and {VARIABLE} names none. Run `cargo xtask test`, which starts \
+                 one (`cargo xtask test --only {}` for few tests), or name one whose databases may come and go",
+                std::thread::current().name().unwrap_or("NAME")
+            )
+        });
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("truckradar_test_{}_{number}", process::id());
+        let database = Self { server, name };
+        // An earlier process of the same number may have been killed before it could clean up.
+        database.tell_server("DROP DATABASE IF EXISTS").await;
+        database.tell_server("CREATE DATABASE").await;
+        database
+    }
+
+    pub fn url(&self) -> String {
+        let (host, _) = self
+            .server
+            .rsplit_once('/')
+            .expect("an address with a database in it");
+        format!("{host}/{}", self.name)
+    }
+
+    async fn tell_server(&self, what: &str) {
+        let mut connection = PgConnection::connect(&self.server)
+            .await
+            .unwrap_or_else(|error| panic!("{VARIABLE} names {}: {error}", self.server));
+        let force = match what.starts_with("DROP") {
+            // A pool that a failed test left open must not keep its database alive.
+            true => "WITH (FORCE)",
+            // Most servers out there sort by some language's rules; what must be sorted by bytes has to say so itself.
+            false => "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'",
+        };
+        let sql = AssertSqlSafe(format!("{what} {} {force}", self.name));
+        let done = sqlx::raw_sql(sql).execute(&mut connection).await;
+        done.unwrap_or_else(|error| panic!("{what} {}: {error}", self.name));
+        connection.close().await.expect("closes");
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // A test's own runtime cannot be waited for from inside it, so the farewell gets a thread and runtime of its own.
+        let dropped = std::thread::scope(|scope| {
+            let farewell = scope.spawn(|| {
+                tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .expect("a runtime")
+                    .block_on(self.tell_server("DROP DATABASE"))
+            });
+            farewell.join()
+        });
+        // On the way out of a failed test the failure is what matters.
+        assert!(
+            dropped.is_ok() || std::thread::panicking(),
+            "{} is left behind",
+            self.name
+        );
+    }
+}
