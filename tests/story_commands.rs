@@ -773,6 +773,26 @@ fn check_leaves_an_empty_file_empty() {
 }
 
 #[test]
+fn check_reads_what_a_killed_server_left_and_leaves_it_so() {
+    let place = Place::new();
+    let served = place.serve(&[]);
+    place.create_seller("lone-star");
+    served.kill();
+    // What was committed last is in the log beside the file; to fold it in is for whoever owns the database next.
+    let log = place.path().join("t.db-wal");
+    let bytes = || (fs::read(place.database_file()), fs::read(&log));
+    let (Ok(file), Ok(logged)) = bytes() else {
+        panic!("a killed server leaves its log");
+    };
+    assert!(!logged.is_empty());
+    let ran = run(&place, &["check"], "").assert_done();
+    assert!(ran.out.ends_with("Nothing is wrong.\n"), "{ran:?}");
+    assert!(matches!(bytes(), (Ok(f), Ok(l)) if f == file && l == logged));
+    let list = json_of(&place, &["seller", "list"], "");
+    assert_eq!(list["sellers"][0]["slug"], "lone-star");
+}
+
+#[test]
 fn nothing_is_made_by_a_command_that_only_looks() {
     let place = Place::new();
     for args in [

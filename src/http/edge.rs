@@ -9,6 +9,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    io::Write,
     net::{IpAddr, SocketAddr},
     panic::AssertUnwindSafe,
     pin::Pin,
@@ -54,6 +55,8 @@ pub(super) const BARE_PATH: &str = "/bare";
 const HEADER_VALUE_BYTES_MAX: usize = (16 << 10) + 64;
 /// All headers together may have this many.
 const HEADERS_BYTES_MAX: usize = 48 << 10;
+/// Room for the longest `RateLimit` header: a name of ten characters and two numbers of twenty.
+const RATE_LIMIT_BYTES_MAX: usize = 60;
 /// A request id that a caller sent is echoed up to this length.
 const REQUEST_ID_CHARS_MAX: usize = 64;
 
@@ -355,8 +358,15 @@ fn add_limit_headers(headers: &mut HeaderMap, policy: Policy, allowance: Allowan
     let Allowance {
         remaining, reset_s, ..
     } = allowance;
-    let text = format!("\"{}\";r={remaining};t={reset_s}", policy.name());
-    if let Ok(value) = HeaderValue::try_from(text) {
+    // Written on the stack: this is done for every request.
+    let mut text = [0; RATE_LIMIT_BYTES_MAX];
+    let mut rest = &mut text[..];
+    let written = write!(rest, "\"{}\";r={remaining};t={reset_s}", policy.name());
+    let unused = rest.len();
+    if let (Ok(()), Ok(value)) = (
+        written,
+        HeaderValue::from_bytes(&text[..RATE_LIMIT_BYTES_MAX - unused]),
+    ) {
         headers.insert(RATE_LIMIT, value);
     }
 }

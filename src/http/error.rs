@@ -8,7 +8,6 @@
 use std::{borrow::Cow, time::Duration};
 
 use axum::{
-    body::Body,
     http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
@@ -210,10 +209,9 @@ impl IntoResponse for ApiError {
             error["details"] = details;
         }
         let body = json!({ "error": error }).to_string();
-        let mut response = Response::new(Body::from(body));
+        let mut response = super::api::body(body);
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, super::api::JSON);
         headers.extend(self.headers);
         if self.code == Code::RequestTimeout {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -2,12 +2,12 @@
 //!
 //! Never: a listing of another Seller.
 
-use std::{str::FromStr, sync::Arc, time::Instant};
+use std::{convert::Infallible, str::FromStr, sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
-    extract::{Path, RawQuery, State as Shared},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    extract::{FromRequestParts, Path, RawQuery, State as Shared},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::Response,
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -216,7 +216,7 @@ pub async fn get(
     Shared(state): Shared<Arc<State>>,
     caller: SellerCaller,
     Path(vin): Path<String>,
-    headers: HeaderMap,
+    held: HeldValidators,
 ) -> Result<Response, ApiError> {
     let vin: Vin = vin.parse()?;
     let services = &state.services;
@@ -226,7 +226,7 @@ pub async fn get(
         .await
         .map_err(|error| ApiError::of_inventory(error, &services.settings))?;
     match found {
-        Found::Own(answer) if has_already(&headers, &answer.etag) => {
+        Found::Own(answer) if held.name(&answer.etag) => {
             let mut response = send(answer);
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             *response.body_mut() = Body::empty();
@@ -247,15 +247,28 @@ fn send(answer: Answer) -> Response {
     response
 }
 
-/// Whether `If-None-Match` names this validator, by weak comparison (RFC 9110 section 13.1.2).
-fn has_already(headers: &HeaderMap, etag: &[u8]) -> bool {
-    headers
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag)
+/// The values of a request's `If-None-Match` headers, taken out so that not every header need be copied.
+pub struct HeldValidators(Vec<HeaderValue>);
+
+impl<S: Sync> FromRequestParts<S> for HeldValidators {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let values = parts.headers.get_all(header::IF_NONE_MATCH);
+        Ok(Self(values.iter().cloned().collect()))
+    }
+}
+
+impl HeldValidators {
+    /// Whether they name this validator, by weak comparison (RFC 9110 section 13.1.2).
+    fn name(&self, etag: &[u8]) -> bool {
+        self.0
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag)
+    }
 }
 
 /// Pages through the Seller's own listings.
