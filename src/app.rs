@@ -81,8 +81,8 @@ impl App {
             control,
             _owner,
         } = self;
-        let mut background = background_tasks(&services);
-        let (tell_commands, told) = watch::channel(false);
+        let (tell, told) = watch::channel(false);
+        let background = background_tasks(&services, &told);
         let commands = tokio::spawn(control.serve(Arc::clone(&services), told));
 
         let stopper = server.stopper();
@@ -94,14 +94,15 @@ impl App {
         let served = server.run(Arc::clone(&services), metrics).await;
         waiting.abort();
         // Commands last: an operator may want to kill a key while the last requests drain.
-        let _ = tell_commands.send(true);
+        let _ = tell.send(true);
         if tokio::time::timeout(services.settings.limits.drain, commands)
             .await
             .is_err()
         {
             tracing::warn!("a command did not end in time");
         }
-        background.shutdown().await;
+        // Ended by the signal, not cut off: counts that are on their way to the database must get there.
+        background.join_all().await;
         if let Err(error) = services.keys.usage.flush(&services.db).await {
             tracing::warn!(%error, "the last counts of usage are lost");
         }
@@ -123,23 +124,33 @@ pub fn own(path: &Path) -> anyhow::Result<Ownership> {
         })
 }
 
-fn background_tasks(services: &Arc<Services>) -> JoinSet<()> {
+fn background_tasks(services: &Arc<Services>, stop: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let own = Arc::clone(services);
-    tasks.spawn(async move { own.keys.revocation.keep_fresh(&own.db).await });
-
-    let own = Arc::clone(services);
-    tasks.spawn(every(Duration::from_millis(FLUSH_EVERY_MS), move || {
-        let own = Arc::clone(&own);
-        async move {
-            if let Err(error) = own.keys.usage.flush(&own.db).await {
-                tracing::warn!(%error, "counts of usage cannot be written; kept in memory");
-            }
+    let mut stopped = stop.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = own.keys.revocation.keep_fresh(&own.db) => {}
+            _ = stopped.wait_for(|stop| *stop) => {}
         }
-    }));
+    });
 
     let own = Arc::clone(services);
-    tasks.spawn(every(CHECKPOINT_EVERY, move || {
+    tasks.spawn(every(
+        Duration::from_millis(FLUSH_EVERY_MS),
+        stop.clone(),
+        move || {
+            let own = Arc::clone(&own);
+            async move {
+                if let Err(error) = own.keys.usage.flush(&own.db).await {
+                    tracing::warn!(%error, "counts of usage cannot be written; kept in memory");
+                }
+            }
+        },
+    ));
+
+    let own = Arc::clone(services);
+    tasks.spawn(every(CHECKPOINT_EVERY, stop.clone(), move || {
         let own = Arc::clone(&own);
         async move {
             if let Err(error) = own.db.checkpoint().await {
@@ -149,7 +160,7 @@ fn background_tasks(services: &Arc<Services>) -> JoinSet<()> {
     }));
 
     let own = Arc::clone(services);
-    tasks.spawn(every(FORGET_EVERY, move || {
+    tasks.spawn(every(FORGET_EVERY, stop.clone(), move || {
         let own = Arc::clone(&own);
         async move {
             own.keys.limits.forget_quiet(own.clock.boot());
@@ -177,11 +188,22 @@ async fn forget_old(services: &Services) -> Result<(), DbError> {
         .await
 }
 
-async fn every<F: Future<Output = ()>>(period: Duration, mut work: impl FnMut() -> F) {
+/// Does the work each period until told to stop; work that has begun is finished.
+async fn every<F: Future<Output = ()>>(
+    period: Duration,
+    mut stop: watch::Receiver<bool>,
+    mut work: impl FnMut() -> F,
+) {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        let go_on = tokio::select! {
+            _ = ticks.tick() => true,
+            _ = stop.wait_for(|stop| *stop) => false,
+        };
+        if !go_on {
+            return;
+        }
         work().await;
     }
 }

@@ -3,13 +3,7 @@
 //!
 //! Never: a time taken from SQL (`now()`), nor a duration measured on the wall clock, which can jump.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use jiff::{Timestamp, tz::Offset};
 use serde::{Serialize, Serializer};
@@ -64,22 +58,19 @@ impl BootTime {
     }
 }
 
-/// The source of time, handed to whoever needs it so that tests can set it.
-#[derive(Clone, Debug, Default)]
-pub struct Clock {
-    /// Added to the wall clock; zero outside tests.
-    offset_us: Arc<AtomicI64>,
-}
+/// The source of time, handed to whoever needs it: nobody else reads a clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock;
 
 impl Clock {
     /// The machine's own clocks.
     pub fn system() -> Self {
-        Self::default()
+        Self
     }
 
     /// The wall clock.
     pub fn now(&self) -> Time {
-        Time(Timestamp::now().as_microsecond() + self.offset_us.load(Ordering::Relaxed))
+        Time(Timestamp::now().as_microsecond())
     }
 
     /// The boot clock. Other systems than Linux have no such clock; there the monotonic one stands in.
@@ -90,12 +81,6 @@ impl Clock {
         let id = rustix::time::ClockId::Monotonic;
         let at = rustix::time::clock_gettime(id);
         BootTime(at.tv_sec as u64 * 1_000_000 + at.tv_nsec as u64 / 1_000)
-    }
-
-    /// Moves this clock's wall time forward, for tests of what happens after days.
-    pub fn advance(&self, by: Duration) {
-        self.offset_us
-            .fetch_add(by.as_micros() as i64, Ordering::Relaxed);
     }
 }
 

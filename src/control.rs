@@ -47,6 +47,10 @@ pub struct Ownership(#[allow(dead_code, reason = "holds the lock")] File);
 impl Ownership {
     /// Takes the database, or says that another process has it (`None`).
     pub fn take(database: &Path) -> io::Result<Option<Self>> {
+        // A link that leads to no file yet is followed first: its own path and its target's would be two locks.
+        if database.is_symlink() && !database.exists() {
+            File::options().create(true).append(true).open(database)?;
+        }
         let mut name = resolve(database)?.into_os_string();
         name.push(".lock");
         let file = File::options().create(true).append(true).open(name)?;
@@ -271,6 +275,20 @@ mod tests {
         );
         drop(owner);
         assert!(Ownership::take(&real).expect("can be tried").is_some());
+    }
+
+    #[test]
+    fn a_link_to_a_database_that_is_not_there_yet_has_one_owner_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("real")).expect("creates");
+        let (real, link) = (folder.path().join("real/x.db"), folder.path().join("y.db"));
+        std::os::unix::fs::symlink(&real, &link).expect("links");
+        let _owner = Ownership::take(&link)
+            .expect("can be taken")
+            .expect("is free");
+        for name in [&real, &link] {
+            assert!(Ownership::take(name).expect("can be tried").is_none());
+        }
     }
 
     #[tokio::test]

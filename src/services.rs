@@ -93,8 +93,8 @@ impl Services {
     ) -> Result<Self, DbError> {
         db.migrate().await?;
         Ok(Self {
-            keys: Arc::new(Keys::load(db.clone(), clock.clone(), serving).await?),
-            inventory: Arc::new(Inventory::new(db.clone(), clock.clone(), settings.rules)),
+            keys: Arc::new(Keys::load(db.clone(), clock, serving).await?),
+            inventory: Arc::new(Inventory::new(db.clone(), clock, settings.rules)),
             db,
             clock,
             settings,

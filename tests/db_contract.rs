@@ -1710,6 +1710,8 @@ async fn looking_at_a_file_changes_nothing_and_makes_none() {
     assert!(db.migrate().await.is_err(), "it is for looking only");
     db.close().await;
     assert_eq!(fs::read(&file).expect("reads"), b"");
+    let db = Db::open(&DbUrl::Sqlite(file)).await.expect("opens");
+    assert_eq!(db.migrate().await.expect("migrates"), Db::schema_version());
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -411,3 +411,117 @@ async fn hanging_up_leaves_nothing_half_done() {
         "some of the writes were done: {stored}"
     );
 }
+
+/// One dealer's flood of batches must not keep the operator from killing a key, that dealer's own above all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_key_is_killed_in_the_middle_of_a_flood_of_its_own_batches() {
+    let place = Place::new();
+    let served = place.serve(&[]);
+    place.create_seller("lone-star");
+    let key = place.generate("lone-star");
+    let client = Client::new(served.api, Some(&key));
+    let mut flood = tokio::task::JoinSet::new();
+    for n in 0..60u64 {
+        let client = client.clone();
+        flood.spawn(async move {
+            let records: Vec<_> = (n * 500..n * 500 + 500).map(|n| record(&vin(n))).collect();
+            let answer = client
+                .post("/api/v1/inventory", &json!({"records": records}))
+                .await;
+            answer.status.as_u16()
+        });
+    }
+    // The flood is under way when the first batch of it has been answered.
+    let first = flood
+        .join_next()
+        .await
+        .expect("a batch")
+        .expect("an answer");
+    assert_eq!(first, 200);
+    let expired = tokio::task::block_in_place(|| {
+        place.json(
+            &[
+                "key",
+                "expire",
+                "--seller",
+                "lone-star",
+                "--reason",
+                "a flood",
+            ],
+            "",
+        )
+    });
+    assert!(expired["expired"]["key_id"].is_string());
+    assert_eq!(client.get("/api/v1/key").await.reason(), "revoked");
+    let mut refused = 0;
+    while let Some(status) = flood.join_next().await {
+        match status.expect("an answer") {
+            200 | 503 => {}
+            401 => refused += 1,
+            other => panic!("unexpected status {other}"),
+        }
+    }
+    assert!(refused > 0, "the key died before its flood was done");
+    assert_eq!(served.terminate().0, Some(0));
+}
+
+/// A body of very many tiny values is refused before it is taken apart: as values it would take a hundred times its size.
+#[tokio::test]
+async fn a_body_of_very_many_values_is_refused_and_costs_little_memory() {
+    let place = Place::new();
+    let served = place.serve(&[]);
+    place.create_seller("lone-star");
+    let client = Client::new(served.api, Some(&place.generate("lone-star")));
+    let junk = format!("{{\"records\":[{}{{}}]}}", "{\"a\":0},".repeat(1_500_000));
+    for _ in 0..3 {
+        let request = client.request(reqwest::Method::POST, "/api/v1/inventory");
+        let request = request
+            .header("content-type", "application/json")
+            .body(junk.clone());
+        let answer = client.send(request).await;
+        assert_eq!(answer.code(), "VALIDATION_ERROR", "{}", answer.text);
+    }
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", served.pid())).expect("is there");
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("a peak");
+    let peak: u64 = peak
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number");
+    assert!(peak < 300 << 10, "{peak} KiB");
+}
+
+/// Whoever holds a dead key cannot fill the disk by calling under ever new names.
+#[tokio::test]
+async fn a_flood_of_names_under_a_dead_key_leaves_few_rows() {
+    let place = Place::new();
+    let served = place.serve(&[]);
+    place.create_seller("lone-star");
+    let dead = place.generate("lone-star");
+    place.generate("lone-star");
+    let client = Client::new(served.api, Some(&dead));
+    for n in 0..500 {
+        let request = client
+            .request(reqwest::Method::GET, "/api/v1/key")
+            .header("user-agent", format!("agent {n}"));
+        assert_eq!(client.send(request).await.status, 401);
+    }
+    assert_eq!(served.terminate().0, Some(0));
+    let options = SqliteConnectOptions::new().filename(place.database_file());
+    let mut database = SqliteConnection::connect_with(&options)
+        .await
+        .expect("opens");
+    let (rows, requests): (i64, i64) =
+        sqlx::query_as("SELECT COUNT(DISTINCT client_id), SUM(requests) FROM key_usage")
+            .fetch_one(&mut database)
+            .await
+            .expect("reads");
+    // At the turn of an hour there may be twice as many.
+    assert!((65..=130).contains(&rows), "{rows}");
+    assert_eq!(requests, 500, "all are counted all the same");
+    database.close().await.expect("closes");
+}

@@ -146,6 +146,11 @@ async fn a_unit_is_sold_expired_and_listed_again() {
         "INVALID_VIN"
     );
     assert_eq!(
+        client.get("/api/v1/inventory/%FF").await.code(),
+        "INVALID_VIN"
+    );
+    assert_eq!(client.get("/api/v1/dealers/%FF").await.code(), "NOT_FOUND");
+    assert_eq!(
         client
             .get("/api/v1/inventory/3ALHCYFE3LDLM843O")
             .await

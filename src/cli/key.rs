@@ -59,9 +59,9 @@ impl KeyCommand {
                 let answer =
                     perform(common, Command::KeyGenerate { seller }, IfMissing::Refuse).await?;
                 if common.json {
-                    return print::json(&answer);
+                    return print::secret(&answer.to_string());
                 }
-                print::text(&print::plain(&answer["key"]))?;
+                print::secret(&print::plain(&answer["key"]))?;
                 eprintln!(
                     "This is the only time the key is shown: store it in your secret manager."
                 );

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
@@ -27,10 +28,22 @@ pub(super) struct Check {
 pub(super) async fn migrate(common: &Common) -> anyhow::Result<()> {
     app::start_logging(tracing::Level::WARN);
     let path = config::sqlite_path(&common.database.database)?;
-    let _owner = app::own(&path)?;
-    let db = Db::open(&common.database.database).await?;
-    let version = db.migrate().await?;
-    db.close().await;
+    let version = match Ownership::take(&path)? {
+        Some(_owner) => {
+            let db = Db::open(&common.database.database).await?;
+            let version = db.migrate().await?;
+            db.close().await;
+            version
+        }
+        // A server brings the schema up before it takes commands.
+        None => {
+            control::ask(&path, &Command::SellerList { after: "~".into() })
+                .await?
+                .and_then(Result::ok)
+                .context("another process owns the database and does not answer")?;
+            Db::schema_version()
+        }
+    };
     if common.json {
         return print::json(&json!({"schema_version": version}));
     }

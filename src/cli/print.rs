@@ -23,6 +23,14 @@ pub(super) fn text(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// A key, alone on its line. Unlike other output it must reach somebody: nobody can ask for it again.
+pub(super) fn secret(key: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{key}").and_then(|()| out.flush()).context(
+        "the new key could not be printed and is lost; the old one is dead. Generate again",
+    )
+}
+
 /// Names and values, one to a line.
 pub(super) fn facts(facts: &[(&str, String)]) -> anyhow::Result<()> {
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

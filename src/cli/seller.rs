@@ -49,6 +49,10 @@ impl SellerCommand {
                 owner_password_stdin: _,
             } => {
                 let password = read_secret("the owner's password")?;
+                anyhow::ensure!(
+                    !password.contains('\n'),
+                    "the owner's password is one line of standard input, and there are more"
+                );
                 let command = Command::SellerCreate {
                     name,
                     slug: slug.clone(),

@@ -3,11 +3,11 @@
 //! Never: a demo on data that is somebody's.
 
 use std::{
-    fs::File,
+    fs::{File, Permissions},
     io::{BufWriter, Write},
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context;
@@ -22,6 +22,7 @@ use crate::{
     config::{self, ServeArgs},
     db::{Db, DbUrl},
     demo,
+    keys::format::SecretKey,
 };
 
 /// Options of `serve`.
@@ -137,27 +138,15 @@ async fn fill(
     let path = config::sqlite_path(database)?;
     let _owner = app::own(&path)?;
     // Refuse before the work, not after it.
-    let file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(keys_out)
-        .with_context(|| {
-            format!(
-                "{} cannot be made (it must not exist yet)",
-                keys_out.display()
-            )
-        })?;
-    let db = Db::open(database).await?;
-    let filled = match db.migrate().await {
-        Ok(_) => demo::fill_in_bulk(&db, Clock::system().now(), sellers, listings).await,
-        Err(error) => Err(error.into()),
-    };
+    let (file, is_new) = keys_file(keys_out)?;
+    let filled = fill_database(database, sellers, listings).await;
     let keys = match filled {
         Ok(keys) => keys,
         Err(error) => {
             // It would stand in the way of the next try.
-            std::fs::remove_file(keys_out)?;
+            if is_new {
+                std::fs::remove_file(keys_out)?;
+            }
             return Err(error);
         }
     };
@@ -169,7 +158,6 @@ async fn fill(
         .into_inner()
         .context("the keys cannot be written")?
         .sync_all()?;
-    db.close().await;
     if common.json {
         return print::json(&json!({"sellers": sellers, "listings": sellers * listings}));
     }
@@ -178,6 +166,38 @@ async fn fill(
         path.display(),
         keys_out.display()
     ))
+}
+
+/// The file for the keys, readable by its owner only, and whether it was made here. A file that holds something is not
+/// overwritten.
+fn keys_file(path: &Path) -> anyhow::Result<(File, bool)> {
+    let is_new = !path.exists();
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    let meta = file.metadata()?;
+    anyhow::ensure!(
+        meta.is_file() && meta.len() == 0,
+        "{} holds something already; name another file",
+        path.display()
+    );
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok((file, is_new))
+}
+
+async fn fill_database(
+    database: &DbUrl,
+    sellers: usize,
+    listings: usize,
+) -> anyhow::Result<Vec<SecretKey>> {
+    let db = Db::open(database).await?;
+    db.migrate().await?;
+    let keys = demo::fill_in_bulk(&db, Clock::system().now(), sellers, listings).await;
+    db.close().await;
+    keys
 }
 
 /// Completes on SIGTERM or SIGINT. Installed before anything else, so that no signal finds the process unprepared.

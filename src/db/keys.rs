@@ -2,6 +2,7 @@
 //!
 //! Never: a key's row deleted, or a key itself in a parameter: only its digest comes this far.
 
+use futures_util::TryStreamExt;
 use sqlx::FromRow;
 
 use super::{Db, DbError, ScopedTx, Tx, on_db, on_tx};
@@ -68,43 +69,50 @@ fn digest_of(bytes: &[u8]) -> Result<KeyDigest, DbError> {
         .map_err(|_| DbError::Damaged("a digest is not 32 bytes".into()))
 }
 
+fn table_entry(row: &TableRow) -> Result<(KeyDigest, KeyRecord), DbError> {
+    let standing = if row.state == "live" {
+        Standing::Live
+    } else {
+        Standing::Dead
+    };
+    let record = KeyRecord {
+        key: row.id,
+        seller: row.seller_id,
+        standing,
+    };
+    Ok((digest_of(&row.digest)?, record))
+}
+
 impl Db {
     /// Every key that has a meaning, with the epoch up to which the answer is complete, both of one moment.
     pub async fn all_keys(&self) -> Result<(Vec<(KeyDigest, KeyRecord)>, i64), DbError> {
         const EPOCH: &str = "SELECT epoch FROM key_epoch WHERE one = 1";
         const KEYS: &str =
             "SELECT id, seller_id, digest, state FROM api_keys WHERE digest IS NOT NULL";
-        let (epoch, rows): (i64, Vec<TableRow>) = match self {
-            Self::Sqlite(db) => {
-                let mut tx = db.reader.begin().await?;
+        const COUNT: &str = "SELECT COUNT(*) FROM api_keys WHERE digest IS NOT NULL";
+        // Row by row into what is kept: a million rows as the driver holds them would be several times as large.
+        macro_rules! read {
+            ($tx:expr) => {{
+                let mut tx = $tx;
                 let epoch = sqlx::query_scalar(EPOCH).fetch_one(&mut *tx).await?;
-                (epoch, sqlx::query_as(KEYS).fetch_all(&mut *tx).await?)
-            }
+                let count: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *tx).await?;
+                let mut keys = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
+                let mut rows = sqlx::query_as(KEYS).fetch(&mut *tx);
+                while let Some(row) = rows.try_next().await? {
+                    keys.push(table_entry(&row)?);
+                }
+                (keys, epoch)
+            }};
+        }
+        Ok(match self {
+            Self::Sqlite(db) => read!(db.reader.begin().await?),
             Self::Postgres(pool) => {
-                let mut tx = pool
-                    .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                    .await?;
-                let epoch = sqlx::query_scalar(EPOCH).fetch_one(&mut *tx).await?;
-                (epoch, sqlx::query_as(KEYS).fetch_all(&mut *tx).await?)
+                read!(
+                    pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                        .await?
+                )
             }
-        };
-        let keys = rows
-            .into_iter()
-            .map(|row| {
-                let standing = if row.state == "live" {
-                    Standing::Live
-                } else {
-                    Standing::Dead
-                };
-                let record = KeyRecord {
-                    key: row.id,
-                    seller: row.seller_id,
-                    standing,
-                };
-                Ok((digest_of(&row.digest)?, record))
-            })
-            .collect::<Result<_, DbError>>()?;
-        Ok((keys, epoch))
+        })
     }
 
     /// A Seller's newest keys, the live one first if there is one.

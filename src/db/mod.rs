@@ -17,7 +17,8 @@ mod usage;
 use std::{
     path::{Path, PathBuf},
     str::FromStr,
-    time::Duration,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use sqlx::{
@@ -26,6 +27,8 @@ use sqlx::{
     postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 pub use self::{
     audit::AuditEntry,
@@ -49,6 +52,10 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that read SQLite at the same time; each is a thread.
 const SQLITE_READERS: u32 = 4;
+/// Of those, how many may read pages of listings.
+const PAGES_AT_ONCE: usize = 2;
+/// Rows that SQLite's thread may hand over before they are taken.
+const SQLITE_ROWS_AT_ONCE: usize = 512;
 /// Size of the write-ahead log at which a checkpoint is worth its cost.
 const CHECKPOINT_WAL_BYTES: u64 = 8 << 20;
 /// Size at which writers are made to wait for one.
@@ -99,6 +106,13 @@ pub struct SqliteDb {
     reader: SqlitePool,
     writer: SqlitePool,
     path: PathBuf,
+    /// One place in the writer's queue for all dealers' writes, however many wait: a change of keys, which is not among
+    /// them, waits for one write at most. A flood must not stop the revocation of the key it comes with.
+    ordinary_writes: Arc<Semaphore>,
+    /// Pages of listings read at once: they may take long, and must leave connections to everything else.
+    pages: Arc<Semaphore>,
+    /// When the write-ahead log had last been written at the last checkpoint.
+    checkpointed: Arc<Mutex<Option<SystemTime>>>,
 }
 
 /// An open transaction that may write. Dropped without [`WriteTx::commit`], it changes nothing.
@@ -115,6 +129,8 @@ enum Tx {
 pub struct ScopedTx {
     tx: WriteTx,
     scope: SellerScope,
+    /// Given back when the transaction has ended, so it stands last.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// Runs one query on whichever engine a [`Db`] is: `on_db!(self, |pool| query.fetch_one(pool).await)`.
@@ -163,6 +179,10 @@ impl Db {
                     .synchronous(SqliteSynchronous::Full)
                     .busy_timeout(SQLITE_BUSY_TIMEOUT)
                     .foreign_keys(true)
+                    // A batch's rows at once: each further portion costs a change of threads.
+                    .row_buffer_size(SQLITE_ROWS_AT_ONCE)
+                    // In KiB, as the minus says; the default of 2 MiB has a large batch read its pages again and again.
+                    .pragma("cache_size", "-32768")
                     // Checkpoints run beside the commits (see `checkpoint`), not inside every thousandth of them.
                     .pragma("wal_autocheckpoint", "0");
                 let pool = |max| {
@@ -184,6 +204,9 @@ impl Db {
                     reader,
                     writer,
                     path: path.clone(),
+                    ordinary_writes: Arc::new(Semaphore::new(1)),
+                    pages: Arc::new(Semaphore::new(PAGES_AT_ONCE)),
+                    checkpointed: Arc::default(),
                 }))
             }
             DbUrl::Postgres(address) => Ok(Self::Postgres(
@@ -206,6 +229,9 @@ impl Db {
             reader: pool.clone(),
             writer: pool,
             path: path.to_owned(),
+            ordinary_writes: Arc::new(Semaphore::new(1)),
+            pages: Arc::new(Semaphore::new(PAGES_AT_ONCE)),
+            checkpointed: Arc::default(),
         }))
     }
 
@@ -215,7 +241,12 @@ impl Db {
             Self::Sqlite(db) => SQLITE_MIGRATIONS.run(&db.writer).await?,
             Self::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await?,
         }
-        Ok(SQLITE_MIGRATIONS.iter().count())
+        Ok(Self::schema_version())
+    }
+
+    /// The schema version that this program works with.
+    pub fn schema_version() -> usize {
+        SQLITE_MIGRATIONS.iter().count()
     }
 
     /// What is wrong with the schema, for a program that will not change it; nothing is well.
@@ -266,6 +297,10 @@ impl Db {
     ///
     /// [`DbError::Fenced`] if the key is dead by now.
     pub async fn begin_write(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
+        let place = match self {
+            Self::Sqlite(db) => Some(place_in(&db.ordinary_writes).await?),
+            Self::Postgres(_) => None,
+        };
         let mut tx = self.begin().await?;
         tx.lock_owner(scope.seller(), Lock::Shared).await?;
         // A separate statement, after the lock was granted: under READ COMMITTED only a statement that began after the
@@ -283,7 +318,11 @@ impl Db {
                 return Err(DbError::Fenced);
             }
         }
-        Ok(ScopedTx { tx, scope })
+        Ok(ScopedTx {
+            tx,
+            scope,
+            _place: place,
+        })
     }
 
     /// Opens a transaction that changes what keys of a Seller are good; it waits until every write in flight under them
@@ -291,7 +330,11 @@ impl Db {
     pub async fn begin_change(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
         let mut tx = self.begin().await?;
         tx.lock_owner(scope.seller(), Lock::Exclusive).await?;
-        Ok(ScopedTx { tx, scope })
+        Ok(ScopedTx {
+            tx,
+            scope,
+            _place: None,
+        })
     }
 
     /// Opens a transaction on rows that belong to no Seller: new Sellers, usage counts, an act's receipt.
@@ -320,7 +363,15 @@ impl Db {
         };
         let mut wal = db.path.clone().into_os_string();
         wal.push("-wal");
-        let bytes = std::fs::metadata(wal).map(|meta| meta.len()).unwrap_or(0);
+        let Ok(wal) = std::fs::metadata(wal) else {
+            return Ok(());
+        };
+        let (bytes, written) = (wal.len(), wal.modified().ok());
+        // The log keeps its size after a checkpoint; only what was written since is worth another.
+        let mut checkpointed = db.checkpointed.lock().await;
+        if *checkpointed == written {
+            return Ok(());
+        }
         if bytes > CHECKPOINT_WAL_BYTES_MAX {
             sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
                 .execute(&db.writer)
@@ -334,7 +385,10 @@ impl Db {
                 .await?;
             // Awaited, so that the writer's is the last connection to close and takes the log with it.
             own.close().await?;
+        } else {
+            return Ok(());
         }
+        *checkpointed = written;
         Ok(())
     }
 
@@ -347,6 +401,14 @@ impl Db {
             }
             Self::Postgres(pool) => pool.close().await,
         }
+    }
+}
+
+/// Waits for a place, for as long as for a connection.
+async fn place_in(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, DbError> {
+    match tokio::time::timeout(ACQUIRE_TIMEOUT, Arc::clone(places).acquire_owned()).await {
+        Ok(Ok(place)) => Ok(place),
+        _ => Err(sqlx::Error::PoolTimedOut.into()),
     }
 }
 

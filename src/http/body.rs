@@ -9,6 +9,7 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use serde_json::{Map, Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     State,
@@ -21,8 +22,17 @@ pub const BODY_BYTES_MAX: usize = 16 << 20;
 /// A body larger than this is parsed on a thread of its own, so that it does not hold up this thread's other requests.
 const PARSE_HERE_BYTES_MAX: usize = 64 << 10;
 
-/// A body that is one JSON object.
-pub struct JsonObject(pub Map<String, Value>);
+/// JSON values in one body at most: 500 whole records with a hundred photos each have 60,000. As values, a body of many
+/// tiny ones would take a hundred times its size.
+const VALUES_MAX: usize = 200_000;
+/// Bytes of bodies in memory at once, in the unit of their semaphore.
+const BODIES_KIB_MAX: u32 = 128 << 10;
+const KIB: usize = 1 << 10;
+
+static BODIES: Semaphore = Semaphore::const_new(BODIES_KIB_MAX as usize);
+
+/// A body that is one JSON object, and the room that it takes until it has been dealt with.
+pub struct JsonObject(pub Map<String, Value>, pub SemaphorePermit<'static>);
 
 impl FromRequest<std::sync::Arc<State>> for JsonObject {
     type Rejection = ApiError;
@@ -33,7 +43,14 @@ impl FromRequest<std::sync::Arc<State>> for JsonObject {
     ) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         check_media_type(&parts.headers)?;
+        let room = room_for(&parts.headers)?;
         let bytes = read(&parts.headers, body, state.services.settings.limits).await?;
+        if values_in(&bytes) > VALUES_MAX {
+            return Err(ApiError::new(
+                Code::ValidationError,
+                "The body holds more than 200,000 JSON values. Send fewer records at a time.",
+            ));
+        }
         let parsed = if bytes.len() <= PARSE_HERE_BYTES_MAX {
             serde_json::from_slice::<Value>(&bytes)
         } else {
@@ -42,7 +59,7 @@ impl FromRequest<std::sync::Arc<State>> for JsonObject {
                 .map_err(|_| ApiError::internal())?
         };
         match parsed {
-            Ok(Value::Object(object)) => Ok(Self(object)),
+            Ok(Value::Object(object)) => Ok(Self(object, room)),
             Ok(_) => Err(ApiError::new(
                 Code::ValidationError,
                 "The body must be a JSON object: { … }.",
@@ -57,6 +74,41 @@ impl FromRequest<std::sync::Arc<State>> for JsonObject {
             .with_details(json!({"line": error.line(), "column": error.column()}))),
         }
     }
+}
+
+/// Room for a body of the announced size, or of the largest if none is announced.
+fn room_for(headers: &HeaderMap) -> Result<SemaphorePermit<'static>, ApiError> {
+    let bytes = announced(headers)
+        .unwrap_or(BODY_BYTES_MAX)
+        .min(BODY_BYTES_MAX);
+    let kib = u32::try_from(bytes / KIB + 1).unwrap_or(BODIES_KIB_MAX);
+    BODIES
+        .try_acquire_many(kib)
+        .map_err(|_| ApiError::unavailable())
+}
+
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// About how many JSON values a text holds: what opens one or parts two, outside of strings.
+fn values_in(bytes: &[u8]) -> usize {
+    let (mut values, mut in_string, mut escaped) = (0, false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' | b',' if !in_string => values += 1,
+            _ => {}
+        }
+    }
+    values
 }
 
 /// Where and why, without what stands there.
@@ -103,10 +155,7 @@ async fn read(headers: &HeaderMap, mut body: Body, limits: Limits) -> Result<Byt
             "The body is larger than 16 MiB. Send fewer records at a time.",
         )
     };
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<usize>().ok());
+    let announced = announced(headers);
     if announced.is_some_and(|bytes| bytes > BODY_BYTES_MAX) {
         return Err(too_large());
     }
@@ -144,4 +193,17 @@ fn too_slow() -> ApiError {
         Code::RequestTimeout,
         "The body did not arrive in time. Nothing was changed.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::values_in;
+
+    #[test]
+    fn values_are_counted_outside_of_strings() {
+        assert_eq!(values_in(br#"{"a":[1,2,3]}"#), 4);
+        assert_eq!(values_in(br#"{"a":"[,,,{\",,\\"}"#), 1);
+        assert_eq!(values_in(br#"{"a":"\\","b":[]}"#), 3);
+        assert_eq!(values_in(b""), 0);
+    }
 }

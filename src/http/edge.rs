@@ -140,7 +140,9 @@ async fn answer(state: &State, router: &mut Router, mut request: Request<Body>) 
 
     let status = response.status().as_u16();
     let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_maybe_shared(id.clone()) {
+    // Kept only for a log that is written: cloning it costs an allocation.
+    let logged_id = path.as_ref().map(|_| id.clone());
+    if let Ok(id) = HeaderValue::from_maybe_shared(id) {
         headers.insert(X_REQUEST_ID, id);
     }
     if let Some((policy, allowance)) = limit {
@@ -167,7 +169,7 @@ async fn answer(state: &State, router: &mut Router, mut request: Request<Body>) 
             Known::Key(record) => Some(record.key),
         };
         tracing::debug!(
-            id = %String::from_utf8_lossy(&id),
+            id = %String::from_utf8_lossy(&logged_id.unwrap_or_default()),
             method = %format::redact(method.as_str()),
             path,
             status,

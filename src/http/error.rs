@@ -5,9 +5,10 @@
 //!
 //! Never: an inner error's text in a response; 401 for a fault of ours.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::LazyLock, time::Duration};
 
 use axum::{
+    body::Bytes,
     http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
@@ -97,6 +98,7 @@ pub struct ApiError {
     message: Cow<'static, str>,
     details: Option<Value>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
+    prepared: Option<&'static Unauthorized>,
 }
 
 impl ApiError {
@@ -107,6 +109,7 @@ impl ApiError {
             message: message.into(),
             details: None,
             headers: Vec::new(),
+            prepared: None,
         }
     }
 
@@ -163,47 +166,84 @@ impl ApiError {
 
     /// A key's write that found its key dead: the request is refused as if it had come a moment later.
     pub fn revoked() -> Self {
-        Self::from_reason("revoked")
+        Self::unauthorized(&REVOKED)
     }
 
-    fn from_reason(reason: &'static str) -> Self {
-        let (message, description) = match reason {
-            "missing" => (
-                "No API key was sent. Send it as: Authorization: Bearer tr_live_…",
-                None,
-            ),
-            "malformed" => (
-                "The Authorization header does not hold exactly one well-formed key. Send it once, as: Authorization: \
-                 Bearer tr_live_… (46 characters, without quotes).",
-                Some("the Authorization header does not hold exactly one well-formed key"),
-            ),
-            "unknown" => (
-                "This key is not known here. Look for a copy that was cut or mistyped, or one from another marketplace.",
-                Some("the key is not known"),
-            ),
-            _ => (
-                "This key was replaced or expired and works no more. Use the Seller's present key; whoever manages the \
-                 dealer account knows when it was replaced.",
-                Some("the key was replaced or expired"),
-            ),
-        };
-        let challenge = match description {
-            None => r#"Bearer realm="truckradar""#.to_owned(),
-            Some(description) => format!(
-                r#"Bearer realm="truckradar", error="invalid_token", error_description="{description}""#
-            ),
-        };
-        let challenge = HeaderValue::try_from(challenge)
-            .unwrap_or_else(|_| HeaderValue::from_static(r#"Bearer realm="truckradar""#));
-        Self::new(Code::Unauthorized, message)
-            .with_details(json!({"reason": reason}))
-            .with_header(header::WWW_AUTHENTICATE, challenge)
+    fn unauthorized(prepared: &'static Unauthorized) -> Self {
+        Self {
+            prepared: Some(prepared),
+            ..Self::new(Code::Unauthorized, "")
+        }
     }
 }
+
+/// A 401, written once: whoever floods a server with bad keys shall not make it work more than good ones do.
+#[derive(Debug)]
+struct Unauthorized {
+    body: Bytes,
+    challenge: HeaderValue,
+}
+
+impl Unauthorized {
+    /// RFC 6750 section 3.1: no error code for a request that brought no credentials at all.
+    fn new(reason: &str, message: &str, description: Option<&str>) -> Self {
+        let (code, _) = Code::Unauthorized.parts();
+        let body =
+            json!({"error": {"code": code, "message": message, "details": {"reason": reason}}});
+        let realm = r#"Bearer realm="truckradar""#;
+        let challenge = match description {
+            None => realm.to_owned(),
+            Some(text) => format!(r#"{realm}, error="invalid_token", error_description="{text}""#),
+        };
+        Self {
+            body: body.to_string().into(),
+            challenge: HeaderValue::try_from(challenge)
+                .unwrap_or(HeaderValue::from_static("Bearer")),
+        }
+    }
+}
+
+static MISSING: LazyLock<Unauthorized> = LazyLock::new(|| {
+    Unauthorized::new(
+        "missing",
+        "No API key was sent. Send it as: Authorization: Bearer tr_live_…",
+        None,
+    )
+});
+static MALFORMED: LazyLock<Unauthorized> = LazyLock::new(|| {
+    Unauthorized::new(
+        "malformed",
+        "The Authorization header does not hold exactly one well-formed key. Send it once, as: Authorization: Bearer \
+         tr_live_… (46 characters, without quotes).",
+        Some("the Authorization header does not hold exactly one well-formed key"),
+    )
+});
+static UNKNOWN: LazyLock<Unauthorized> = LazyLock::new(|| {
+    Unauthorized::new(
+        "unknown",
+        "This key is not known here. Look for a copy that was cut or mistyped, or one from another marketplace.",
+        Some("the key is not known"),
+    )
+});
+static REVOKED: LazyLock<Unauthorized> = LazyLock::new(|| {
+    Unauthorized::new(
+        "revoked",
+        "This key was replaced or expired and works no more. Use the Seller's present key; whoever manages the dealer \
+         account knows when it was replaced.",
+        Some("the key was replaced or expired"),
+    )
+});
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (code, status) = self.code.parts();
+        if let Some(prepared) = self.prepared {
+            let mut response = super::api::body(prepared.body.clone());
+            *response.status_mut() = status;
+            let headers = response.headers_mut();
+            headers.insert(header::WWW_AUTHENTICATE, prepared.challenge.clone());
+            return response;
+        }
         let mut error = json!({"code": code, "message": self.message});
         if let Some(details) = self.details {
             error["details"] = details;
@@ -223,10 +263,10 @@ impl IntoResponse for ApiError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Missing => Self::from_reason("missing"),
-            Refusal::Malformed => Self::from_reason("malformed"),
-            Refusal::Unknown => Self::from_reason("unknown"),
-            Refusal::Revoked(_) => Self::from_reason("revoked"),
+            Refusal::Missing => Self::unauthorized(&MISSING),
+            Refusal::Malformed => Self::unauthorized(&MALFORMED),
+            Refusal::Unknown => Self::unauthorized(&UNKNOWN),
+            Refusal::Revoked(_) => Self::unauthorized(&REVOKED),
             Refusal::CannotKnow => Self::unavailable(),
         }
     }

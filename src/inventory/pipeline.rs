@@ -17,10 +17,10 @@ use super::{
     vin::Vin,
 };
 use crate::{
-    clock::Time,
+    clock::{Clock, Time},
     db::{Db, DbError},
     ids::ListingId,
-    keys::scope::SellerScope,
+    keys::{format::redact, scope::SellerScope},
 };
 
 /// The stages, in order.
@@ -120,7 +120,7 @@ pub fn prepare(records: &[Value], rules: Rules, now: Time) -> Vec<Prepared> {
             Prepared {
                 sent_vin: vin
                     .and_then(Value::as_str)
-                    .map(|vin| vin.chars().take(64).collect()),
+                    .map(|vin| redact(vin).chars().take(64).collect()),
                 record: checked.map(validate::normalize).map_err(|issues| Rejected {
                     stage: Stage::Validate,
                     issues,
@@ -148,11 +148,14 @@ pub fn vins(prepared: &[Prepared]) -> Vec<Vin> {
 pub async fn ingest(
     db: &Db,
     scope: SellerScope,
-    now: Time,
+    clock: &Clock,
     prepared: Vec<Prepared>,
     vins: &[Vin],
 ) -> Result<Vec<RecordResult>, DbError> {
     let mut tx = db.begin_write(scope).await?;
+    // Read under the writer's lock, so that times follow the order of commits: whoever asks for what changed since the
+    // newest time it has seen misses nothing.
+    let now = clock.now();
     let mut known: HashMap<Vin, Known> = HashMap::with_capacity(vins.len());
     for listing in tx.listings_of(vins).await? {
         known.entry(listing.vin).or_default().add(listing, scope);

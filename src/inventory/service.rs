@@ -5,10 +5,13 @@
 //!
 //! Never: a cached answer for another Seller's key: the cache is asked by Seller and VIN together.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use quick_cache::{Weighter, sync::Cache};
+use quick_cache::{
+    Weighter,
+    sync::{Cache, GuardResult},
+};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -137,7 +140,7 @@ impl Inventory {
                 seller,
                 vins: &vins,
             };
-            Ok(pipeline::ingest(&own.db, scope, now, prepared, &vins).await?)
+            Ok(pipeline::ingest(&own.db, scope, &own.clock, prepared, &vins).await?)
         })
         .await
     }
@@ -183,17 +186,20 @@ impl Inventory {
     /// The answer to "what is this VIN?", from the cache if it is there.
     pub async fn find(&self, scope: SellerScope, vin: Vin) -> Result<Found, InventoryError> {
         let key = (scope.seller(), vin);
-        // The guard is a placeholder: a write that removes it while we read makes our late insertion fail, and later
-        // readers do not wait for us but read for themselves.
-        let guard = match self.cache.get_value_or_guard_async(&key).await {
-            Ok(answer) => return Ok(Found::Own(answer)),
-            Err(guard) => guard,
+        // The guard is a placeholder: a write that removes it while we read makes our late insertion fail. Whoever finds
+        // somebody else's does not wait for it, but reads for itself and leaves the cache alone.
+        let guard = match self.cache.get_value_or_guard(&key, Some(Duration::ZERO)) {
+            GuardResult::Value(answer) => return Ok(Found::Own(answer)),
+            GuardResult::Guard(guard) => Some(guard),
+            GuardResult::Timeout => None,
         };
         match self.db.listing(scope, vin).await? {
             Some(listing) if listing.seller == scope.seller() => {
                 let answer = answer(&listing);
-                // Not in the cache if a write was faster; the answer was true when this request began.
-                let _ = guard.insert(answer.clone());
+                if let Some(guard) = guard {
+                    // Not in the cache if a write was faster; the answer was true when this request began.
+                    let _ = guard.insert(answer.clone());
+                }
                 Ok(Found::Own(answer))
             }
             Some(_) => Ok(Found::OtherDealers),
@@ -219,8 +225,8 @@ impl Inventory {
     ) -> Result<SellerId, InventoryError> {
         let own = Arc::clone(self);
         run_to_end(async move {
-            let now = own.clock.now();
             let mut tx = own.db.begin().await?;
+            let now = own.clock.now();
             let Some((listing, seller)) = tx.release_listing(vin, now).await? else {
                 return Err(InventoryError::NotListed);
             };

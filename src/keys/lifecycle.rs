@@ -73,13 +73,8 @@ pub enum KeyActError {
 }
 
 impl Keys {
-    /// The version that [`Keys::generate`] must be given, to prove that the caller knows of every change so far.
-    pub async fn version(&self, scope: SellerScope) -> Result<i64, KeyActError> {
-        let seller = self.db.seller(scope).await?;
-        Ok(seller.ok_or(KeyActError::NoSuchSeller)?.key_version)
-    }
-
-    /// Makes the Seller's key and kills the one before it. `actor` goes into the audit log.
+    /// Makes the Seller's key and kills the one before it. `actor` goes into the audit log; `seen_version` is the key
+    /// version of the Seller as the caller knew it.
     ///
     /// When this returns, the old key is dead and the new one is good everywhere, and the new one counts as shown.
     pub async fn generate(
@@ -100,10 +95,10 @@ impl Keys {
     ) -> Result<Generated, KeyActError> {
         let secret = SecretKey::generate().map_err(|_| KeyActError::NoRandomness)?;
         let key = KeyId::new();
-        let now = self.clock.now();
         let turn = self.revocation.turn(&self.clock).await;
 
         let mut tx = self.db.begin_change(scope).await?;
+        let now = self.clock.now();
         let version = tx.key_version().await?.ok_or(KeyActError::NoSuchSeller)?;
         if version != seen_version {
             let live = tx.live_key().await?;
@@ -177,9 +172,9 @@ impl Keys {
         actor: String,
         reason: String,
     ) -> Result<Expired, KeyActError> {
-        let now = self.clock.now();
         let turn = self.revocation.turn(&self.clock).await;
         let mut tx = self.db.begin_change(scope).await?;
+        let now = self.clock.now();
         tx.key_version().await?.ok_or(KeyActError::NoSuchSeller)?;
         let Some((key, digest)) = tx.end_live_key("expired", Some(&reason), now).await? else {
             return Ok(Expired {

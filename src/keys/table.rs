@@ -90,15 +90,16 @@ impl Snapshot {
         trust: Trust,
         epoch: i64,
     ) -> Self {
-        let mut building: Vec<Vec<(KeyDigest, KeyRecord)>> = vec![Vec::new(); SHARDS];
-        for entry in keys {
-            building[shard_of(&entry.0)].push(entry);
-        }
-        let shards = building
-            .into_iter()
-            .map(|mut entries| {
-                entries.sort_unstable_by_key(|entry| entry.0);
-                Shard::from(entries)
+        let mut keys: Vec<_> = keys.into_iter().collect();
+        keys.sort_unstable_by_key(|entry| entry.0);
+        // Sorted, the shards lie one after another; each is cut to its exact size.
+        let mut rest = &keys[..];
+        let shards = (0..SHARDS)
+            .map(|shard| {
+                let end = rest.partition_point(|entry| shard_of(&entry.0) <= shard);
+                let (own, others) = rest.split_at(end);
+                rest = others;
+                Shard::from(own)
             })
             .collect();
         Self {

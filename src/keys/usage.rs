@@ -6,9 +6,10 @@
 //! Never: a database call on the request's path; memory that grows with the number of clients between two flushes.
 
 use std::{
+    hash::BuildHasher,
     net::IpAddr,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -30,6 +31,9 @@ const USER_AGENT_BYTES_MAX: usize = 200;
 const SHARDS: usize = 64;
 /// Different counts one shard holds between two flushes; beyond it, clients are lumped together.
 const COUNTS_PER_SHARD_MAX: usize = 4_096;
+/// Different clients of one key that are told apart in an hour; whoever holds a dead key shall not fill the disk by
+/// calling under ever new names.
+const CLIENTS_PER_KEY_AND_HOUR: usize = 64;
 /// Rows written in one transaction: it must stay short, as other writes wait for it.
 const ROWS_PER_FLUSH: usize = 5_000;
 /// What clients beyond the limit are counted as.
@@ -120,9 +124,49 @@ struct Count {
     last_us: i64,
 }
 
+/// The clients of one key that were told apart within an hour, by a hash.
+struct Told {
+    hour: i64,
+    clients: Vec<u64>,
+}
+
+#[derive(Default)]
+struct Shard {
+    counts: HashMap<CountKey, Count>,
+    /// Outlives the flushes: what it bounds is the rows of the database.
+    told: HashMap<KeyId, Told>,
+}
+
+impl Shard {
+    /// Whether this client is, or may still become, one that is told apart.
+    fn tells_apart(&mut self, found: &CountKeyRef<'_>) -> bool {
+        let hour = found.minute.div_euclid(60);
+        let client = self
+            .counts
+            .hasher()
+            .hash_one((found.address, found.user_agent));
+        let told = self.told.entry(found.key).or_insert(Told {
+            hour,
+            clients: Vec::new(),
+        });
+        if told.hour != hour {
+            told.hour = hour;
+            told.clients.clear();
+        }
+        if told.clients.contains(&client) {
+            return true;
+        }
+        let room = told.clients.len() < CLIENTS_PER_KEY_AND_HOUR;
+        if room {
+            told.clients.push(client);
+        }
+        room
+    }
+}
+
 /// The counters.
 pub struct Usage {
-    shards: Box<[Mutex<HashMap<CountKey, Count>>]>,
+    shards: Box<[Mutex<Shard>]>,
     dropped: AtomicU64,
 }
 
@@ -154,13 +198,14 @@ impl Usage {
             address,
             user_agent,
         };
-        let mut counts = self.shard(record.key);
-        if let Some(count) = counts.get_mut(&found) {
+        let mut shard = self.shard(record.key);
+        if let Some(count) = shard.counts.get_mut(&found) {
             count.requests += 1;
             count.last_us = count.last_us.max(at.0);
             return;
         }
-        let full = counts.len() >= COUNTS_PER_SHARD_MAX;
+        let full = !shard.tells_apart(&found) || shard.counts.len() >= COUNTS_PER_SHARD_MAX;
+        let counts = &mut shard.counts;
         if full && counts.len() >= 2 * COUNTS_PER_SHARD_MAX {
             // Even lumped there are too many keys at once for this shard; the metric tells.
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -179,7 +224,7 @@ impl Usage {
             user_agent: if full {
                 LUMPED_USER_AGENT.into()
             } else {
-                redact(user_agent).into()
+                readable(user_agent).into()
             },
         };
         let count = counts.entry(key).or_insert(Count {
@@ -199,8 +244,8 @@ impl Usage {
     pub async fn flush(&self, db: &Db) -> Result<(), DbError> {
         let mut rows = Vec::new();
         for shard in &self.shards {
-            let taken = std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner));
-            rows.extend(taken);
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            rows.extend(std::mem::take(&mut shard.counts));
         }
         while !rows.is_empty() {
             let some = rows.split_off(rows.len().saturating_sub(ROWS_PER_FLUSH));
@@ -219,7 +264,7 @@ impl Usage {
 
     fn count_again(&self, rows: Vec<(CountKey, Count)>) {
         for (key, again) in rows {
-            let mut counts = self.shard(key.key);
+            let counts = &mut self.shard(key.key).counts;
             if counts.len() >= 2 * COUNTS_PER_SHARD_MAX {
                 self.dropped
                     .fetch_add(again.requests.unsigned_abs(), Ordering::Relaxed);
@@ -234,7 +279,7 @@ impl Usage {
         }
     }
 
-    fn shard(&self, key: KeyId) -> std::sync::MutexGuard<'_, HashMap<CountKey, Count>> {
+    fn shard(&self, key: KeyId) -> MutexGuard<'_, Shard> {
         // A counter that a panic left behind is still a counter.
         self.shards[key.spread() as usize % SHARDS]
             .lock()
@@ -264,6 +309,15 @@ fn to_row(key: &CountKey, count: Count) -> UsageRow {
     }
 }
 
+/// A User-Agent as it is kept: without a key, and without characters that would act on whoever's terminal shows it.
+fn readable(user_agent: &str) -> String {
+    let acts = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    redact(user_agent).replace(acts, "\u{fffd}")
+}
+
 /// The readable beginning of a User-Agent. The cut comes before redaction finds a key, so a key that straddles it is
 /// left in part: redaction takes parts too.
 fn cut(user_agent: &[u8]) -> &str {
@@ -291,7 +345,7 @@ mod tests {
         usage
             .shards
             .iter()
-            .flat_map(|shard| std::mem::take(&mut *shard.lock().expect("not poisoned")))
+            .flat_map(|shard| std::mem::take(&mut shard.lock().expect("not poisoned").counts))
             .collect()
     }
 
@@ -337,7 +391,7 @@ mod tests {
             );
         }
         let held = held(&usage);
-        assert_eq!(held.len(), COUNTS_PER_SHARD_MAX + 1);
+        assert_eq!(held.len(), CLIENTS_PER_KEY_AND_HOUR + 1);
         assert_eq!(held.iter().map(|(_, c)| c.requests).sum::<i64>(), 100_000);
         assert_eq!(usage.dropped(), 0);
     }
@@ -356,5 +410,6 @@ mod tests {
             Time(0),
         );
         assert_eq!(&*held(&usage)[0].0.user_agent, "tr_live_(redacted)");
+        assert_eq!(readable("a\u{9b}31m\u{202e}b"), "a\u{fffd}31m\u{fffd}b");
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, State as Shared},
+    extract::{Path, State as Shared, rejection::PathRejection},
     response::Response,
 };
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use crate::accounts::dealers::{self, Dealer, DealerError};
 pub async fn post(
     Shared(state): Shared<Arc<State>>,
     caller: SellerCaller,
-    JsonObject(body): JsonObject,
+    JsonObject(body, _room): JsonObject,
 ) -> Result<Response, ApiError> {
     let body = dealers::parse_upsert(&body)?;
     let (db, clock) = (&state.services.db, &state.services.clock);
@@ -33,7 +33,7 @@ pub async fn post(
 pub async fn patch(
     Shared(state): Shared<Arc<State>>,
     caller: SellerCaller,
-    JsonObject(body): JsonObject,
+    JsonObject(body, _room): JsonObject,
 ) -> Result<Response, ApiError> {
     let body = dealers::parse_patch(&body)?;
     let (db, clock) = (&state.services.db, &state.services.clock);
@@ -45,8 +45,10 @@ pub async fn patch(
 pub async fn get(
     Shared(state): Shared<Arc<State>>,
     caller: SellerCaller,
-    Path(slug): Path<String>,
+    slug: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
+    // A path that is not UTF-8 is nobody's slug.
+    let slug = slug.map(|Path(slug)| slug).unwrap_or_default();
     let dealer = dealers::read(&state.services.db, caller.scope(), &slug).await?;
     Ok(super::data(&shown(&dealer)))
 }

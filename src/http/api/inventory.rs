@@ -6,7 +6,7 @@ use std::{convert::Infallible, str::FromStr, sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
-    extract::{FromRequestParts, Path, RawQuery, State as Shared},
+    extract::{FromRequestParts, Path, RawQuery, State as Shared, rejection::PathRejection},
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::Response,
 };
@@ -27,7 +27,7 @@ use crate::{
         listing::ListingStatus,
         pipeline::{RecordResult, Stage, Stored},
         service::{Answer, Found},
-        vin::Vin,
+        vin::{Vin, VinError},
     },
 };
 
@@ -41,7 +41,7 @@ const PAGE_MAX: i64 = 200;
 pub async fn post(
     Shared(state): Shared<Arc<State>>,
     caller: SellerCaller,
-    JsonObject(body): JsonObject,
+    JsonObject(body, _room): JsonObject,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
     if body.contains_key("records") {
@@ -183,7 +183,7 @@ fn add_warnings(shown: &mut Value, stored: &Stored) {
 pub async fn patch(
     Shared(state): Shared<Arc<State>>,
     caller: SellerCaller,
-    JsonObject(body): JsonObject,
+    JsonObject(body, _room): JsonObject,
 ) -> Result<Response, ApiError> {
     let Some(vin) = body.get("vin").filter(|vin| !vin.is_null()) else {
         return Err(
@@ -215,10 +215,11 @@ pub async fn patch(
 pub async fn get(
     Shared(state): Shared<Arc<State>>,
     caller: SellerCaller,
-    Path(vin): Path<String>,
+    vin: Result<Path<String>, PathRejection>,
     held: HeldValidators,
 ) -> Result<Response, ApiError> {
-    let vin: Vin = vin.parse()?;
+    // A path that is not UTF-8 is no VIN either.
+    let vin: Vin = vin.map_or(Err(VinError::Alphabet), |Path(vin)| vin.parse())?;
     let services = &state.services;
     let found = services
         .inventory
