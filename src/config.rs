@@ -45,7 +45,7 @@ pub struct ServeArgs {
     )]
     pub admin_listen: SocketAddr,
 
-    /// An address by which the world reaches this server, such as https://truckradar.example; may be repeated.
+    /// An address by which the world reaches this server, such as `https://truckradar.example`; may be repeated.
     #[arg(long, value_name = "URL", env = "TRUCKRADAR_PUBLIC_URL", value_delimiter = ',', value_parser = public_url)]
     pub public_url: Vec<String>,
 

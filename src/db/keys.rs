@@ -230,7 +230,7 @@ impl ScopedTx {
         Ok(())
     }
 
-    /// Forgets the digests of all but the last [`DEAD_KEYS_KEPT`] dead keys; answers which.
+    /// Forgets the digests of all but the last hundred dead keys; answers which.
     pub async fn forget_old_keys(&mut self) -> Result<Vec<KeyDigest>, DbError> {
         // An act adds one dead key, so there is one to forget at most; the limit is there because SQLite wants one.
         const FIND: &str = "SELECT id, digest FROM api_keys \

@@ -4,7 +4,7 @@
 //! through [`Db`], writes through a transaction that only [`Db::begin_write`] and its siblings open.
 //!
 //! Never: sqlx named outside this folder; a time taken from SQL; a Seller's row reached without a
-//! [`SellerScope`](crate::keys::scope::SellerScope); a unique violation told apart by its constraint's name.
+//! [`SellerScope`]; a unique violation told apart by its constraint's name.
 
 mod audit;
 mod error;

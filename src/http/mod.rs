@@ -1,7 +1,7 @@
 //! The HTTP surface: every route in one table.
 //!
-//! A request meets [`edge`] first, which decides who is calling before anything else is decided, and then its handler,
-//! which can name a Seller only through an extractor of [`caller`]. Whatever goes wrong becomes a response in [`error`].
+//! A request meets `edge` first, which decides who is calling before anything else is decided, and then its handler,
+//! which can name a Seller only through an extractor of `caller`. Whatever goes wrong becomes a response in `error`.
 //!
 //! Never: a route outside the table; axum named outside this folder.
 

@@ -1,6 +1,6 @@
 //! API keys: the heart of the product.
 //!
-//! The life of a key, told once. [`lifecycle`] makes it from the system's randomness in the form that [`format`] knows,
+//! The life of a key, told once. [`lifecycle`] makes it from the system's randomness in the form that [`mod@format`] knows,
 //! stores its digest in the transaction that kills the one before it, and [`revocation`] lets the act return only when
 //! every node obeys. From then on each request's key is read and judged by [`verify`], from the [`table`] in memory;
 //! what it was used for is counted by [`usage`] and measured against [`limits`]; and what it may touch is a
