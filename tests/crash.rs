@@ -112,6 +112,18 @@ async fn inspect(place: &Place, api: std::net::SocketAddr, done: &Acknowledged) 
             .expect("reads");
     assert!(live.len() <= 1, "two live keys: {live:?}");
 
+    let wrongly_shown: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM api_keys k JOIN audit_log a ON a.key_id = k.id AND a.act = 'key.generated' \
+         WHERE a.receipt IS NULL AND k.shown_us IS NOT NULL",
+    )
+    .fetch_one(&mut database)
+    .await
+    .expect("reads");
+    assert_eq!(
+        wrongly_shown, 0,
+        "a key whose act was never completed passes for one that was shown"
+    );
+
     let keys = done.keys.lock().expect("not poisoned").clone();
     let (last, last_id) = keys.last().expect("a key").clone();
     let live_id = &live

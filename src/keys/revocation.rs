@@ -144,6 +144,9 @@ impl Revocation {
 
     async fn read_anew(&self, db: &Db) -> Result<(), DbError> {
         let _held = self.turn.lock().await;
+        // Behind whatever is still being committed: a commit whose caller is gone may yet take effect, and a table read
+        // before that would be believed after it.
+        let _writer = db.begin().await?;
         let (keys, epoch) = db.all_keys().await?;
         self.table
             .replace(Snapshot::build(keys, Trust::WhileOwner, epoch));
@@ -158,5 +161,103 @@ impl Drop for Doubt<'_> {
     fn drop(&mut self) {
         self.0.table.distrust();
         self.0.stale.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Waker},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{
+        accounts::Plan,
+        db::{DbUrl, NewSeller},
+        ids::{KeyId, SellerId},
+        keys::{
+            format::SecretKey,
+            scope::OperatorAuthority,
+            table::{KeyRecord, Standing},
+            verify::{Presented, Refusal, verify},
+        },
+    };
+
+    /// A change is dropped in the middle of its commit: nobody knows whether it took place. The table must not be believed
+    /// until it has been read anew, and then it must say what the database says.
+    #[tokio::test]
+    async fn a_commit_of_unknown_outcome_takes_trust_away_until_the_table_is_read_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let db = Db::open(&DbUrl::Sqlite(folder.path().join("t.db")))
+            .await
+            .expect("opens");
+        db.migrate().await.expect("migrates");
+        let clock = Clock::system();
+        let seller = NewSeller {
+            id: SellerId::new(),
+            slug: "lone-star".parse().expect("a slug"),
+            name: "Lone Star".into(),
+            plan: Plan::Starter,
+        };
+        let mut tx = db.begin().await.expect("begins");
+        tx.insert_seller(&seller, clock.now())
+            .await
+            .expect("inserts");
+        tx.commit().await.expect("commits");
+        let revocation = Revocation::load(&db, true).await.expect("loads");
+
+        let secret = SecretKey::generate().expect("randomness");
+        let key = KeyId::new();
+        let judge = || {
+            verify(
+                Presented::Key(secret.digest()),
+                &revocation.snapshot(),
+                clock.boot(),
+            )
+        };
+        let turn = revocation.turn(&clock).await;
+        let scope = OperatorAuthority::assume().scope(seller.id);
+        let mut tx = db.begin_change(scope).await.expect("begins");
+        tx.insert_live_key(key, secret.digest(), secret.hint(), "test", clock.now())
+            .await
+            .expect("inserts");
+        let epoch = tx.seal_key_change().await.expect("seals");
+        let record = KeyRecord {
+            key,
+            seller: seller.id,
+            standing: Standing::Live,
+        };
+        let change = TableChange {
+            put: vec![(secret.digest(), record)],
+            forget: Vec::new(),
+        };
+        assert_eq!(judge().err(), Some(Refusal::Unknown));
+        {
+            let mut settling = pin!(revocation.settle(turn, tx, &change, epoch, &clock));
+            let polled = settling
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending(), "the commit is on its way");
+        }
+        assert_eq!(
+            judge().err(),
+            Some(Refusal::CannotKnow),
+            "503, and never 401"
+        );
+
+        let trusted = async {
+            while revocation.snapshot().trust == Trust::Lapsed {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = revocation.keep_fresh(&db) => unreachable!("it goes on for ever"),
+            done = tokio::time::timeout(Duration::from_secs(10), trusted) => done.expect("is read anew"),
+        }
+        let (keys, epoch) = db.all_keys().await.expect("reads");
+        assert_eq!(judge().is_ok(), keys.len() == 1);
+        assert_eq!(revocation.snapshot().epoch, epoch);
     }
 }
