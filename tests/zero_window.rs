@@ -317,7 +317,7 @@ async fn no_dead_key_is_accepted_and_no_write_of_one_lands_through_200_rotations
         rotations.len(),
         calls.len(),
     );
-    let enough = successes > 1000 && writes > 100 && refusals > 1000 && refused_writes > 50;
+    let enough = successes > 1000 && writes > 200 && refusals > 1000 && refused_writes > 50;
     assert!(
         enough,
         "{successes} reads, {writes} writes, {refusals} refusals, {refused_writes} refused writes"
