@@ -13,7 +13,6 @@ use std::{
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use truckradar::{control, operator::Command};
 
 use crate::support::{
@@ -99,12 +98,7 @@ async fn rotate_until(over: Arc<AtomicBool>, place: Arc<Place>, done: Arc<Acknow
 
 /// What must hold after each restart.
 async fn inspect(place: &Place, api: std::net::SocketAddr, done: &Acknowledged) -> bool {
-    let options = SqliteConnectOptions::new()
-        .filename(place.database_file())
-        .read_only(true);
-    let mut database = SqliteConnection::connect_with(&options)
-        .await
-        .expect("opens");
+    let mut database = place.look_inside().await;
     let live: Vec<(String, i64)> =
         sqlx::query_as("SELECT id, created_us FROM api_keys WHERE state = 'live'")
             .fetch_all(&mut database)
@@ -258,12 +252,7 @@ async fn counts_are_in_the_database_within_five_seconds() {
         assert_eq!(client.get("/api/v1/key").await.status, 200);
     }
     let counted = Instant::now();
-    let options = SqliteConnectOptions::new()
-        .filename(place.database_file())
-        .read_only(true);
-    let mut database = SqliteConnection::connect_with(&options)
-        .await
-        .expect("opens");
+    let mut database = place.look_inside().await;
     loop {
         let stored: i64 = sqlx::query_scalar(
             "SELECT COALESCE(SUM(requests), 0) FROM key_usage WHERE status_class = '2xx'",

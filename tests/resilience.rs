@@ -389,12 +389,7 @@ async fn hanging_up_leaves_nothing_half_done() {
         200
     );
     let shown = client.get(&format!("/api/v1/inventory/{VIN}")).await.json();
-    let options = SqliteConnectOptions::new()
-        .filename(place.database_file())
-        .read_only(true);
-    let mut database = SqliteConnection::connect_with(&options)
-        .await
-        .expect("opens");
+    let mut database = place.look_inside().await;
     let stored: i64 = sqlx::query_scalar(
         "SELECT CAST(fields ->> 'price' AS INTEGER) FROM listings WHERE vin = $1",
     )

@@ -1111,15 +1111,30 @@ fn no_command_waits_for_somebody_to_type() {
 fn a_reader_that_has_gone_is_no_error() {
     let place = Place::new();
     place.create_seller("lone-star");
-    let script = "\"$0\" \"$@\" | true; exec \"$0\" \"$@\" > /dev/full";
-    let ran = Command::new("sh")
-        .args(["-c", script, program(), "seller", "list"])
+    let script = "\"$0\" \"$@\" | true || exit 9; exec \"$0\" \"$@\" > /dev/full";
+    let ran = Command::new("bash")
+        .args(["-o", "pipefail", "-c", script, program(), "seller", "list"])
         .args(["--database", &place.database()])
         .output();
     let ran = Ran::of(ran.expect("sh runs"));
     // A full disk is one: whoever redirects the output would take nothing for everything.
     ran.assert_refused("standard output cannot be written");
     assert!(!ran.err.contains("panic"), "{ran:?}");
+}
+
+#[test]
+fn a_key_that_could_not_be_printed_is_said_to_be_lost() {
+    let place = Place::new();
+    place.create_seller("lone-star");
+    for json in [&[][..], &["--json"]] {
+        let ran = Command::new("sh")
+            .args(["-c", "exec \"$0\" \"$@\" > /dev/full", program()])
+            .args(["key", "generate", "--seller", "lone-star"])
+            .args(["--database", &place.database()])
+            .args(json)
+            .output();
+        Ran::of(ran.expect("sh runs")).assert_refused("Generate again");
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

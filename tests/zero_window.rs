@@ -14,7 +14,7 @@ use std::{
 
 use reqwest::Method;
 use serde_json::json;
-use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::SqliteConnection;
 use truckradar::{control, operator::Command};
 
 use crate::support::{
@@ -236,12 +236,7 @@ async fn no_dead_key_is_accepted_and_no_write_of_one_lands_through_200_rotations
         }
     });
 
-    let options = SqliteConnectOptions::new()
-        .filename(place.database_file())
-        .read_only(true);
-    let mut database = SqliteConnection::connect_with(&options)
-        .await
-        .expect("opens");
+    let mut database = place.look_inside().await;
     let mut rotations = Vec::with_capacity(rotations_wanted);
     let mut at_return = HashMap::new();
     for number in 1..=rotations_wanted {

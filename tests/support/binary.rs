@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
 /// The password of every owner made here.
@@ -56,6 +57,16 @@ impl Place {
             .args(["--database", &self.database()])
             .stdin(Stdio::null());
         command
+    }
+
+    /// Reads the database past the server, to see what it really holds.
+    pub async fn look_inside(&self) -> SqliteConnection {
+        let options = SqliteConnectOptions::new()
+            .filename(self.database_file())
+            .read_only(true);
+        SqliteConnection::connect_with(&options)
+            .await
+            .expect("opens")
     }
 
     /// Runs a command to its end.
