@@ -9,7 +9,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     clock::Clock,
-    config::{self, ServeArgs},
+    config::{self, Limits, ServeArgs},
     control::{ControlSocket, Ownership},
     db::{Db, DbError, DbUrl},
     http::{Metrics, Server},
@@ -38,9 +38,10 @@ impl App {
         let problems = args.problems();
         anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
         let path = config::sqlite_path(database)?;
-        let settings = Settings::of(args);
-        let server = Server::bind(args.listen, args.admin_listen, settings.limits)
-            .context("cannot listen")?;
+        let limits = Limits::default();
+        let server =
+            Server::bind(args.listen, args.admin_listen, limits).context("cannot listen")?;
+        let settings = Settings::of(args, limits, server.api_address()?);
         let owner = own(&path)?;
         let db = Db::open(database)
             .await

@@ -2,13 +2,13 @@
 //!
 //! Never: state that a restart may not lose, other than in the database.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use ipnet::IpNet;
 
 use crate::{
     clock::Clock,
-    config::{Limits, RateLimitMode, ServeArgs},
+    config::{Limits, PublicUrl, RateLimitMode, ServeArgs},
     db::{Db, DbError},
     inventory::{service::Inventory, validate::Rules},
     keys::Keys,
@@ -45,6 +45,12 @@ pub struct Settings {
     pub usage_days: u32,
     /// Days for which the audit log is kept.
     pub audit_days: u32,
+    /// The names by which the world reaches the server; pages are served under these only, if there are any.
+    pub public_urls: Vec<PublicUrl>,
+    /// Whether browsers reach it over TLS, its own or a proxy's.
+    pub https: bool,
+    /// What links begin with that leave the server, in mails for one: scheme and host, without a slash.
+    pub base_url: String,
     /// Limits on what clients may make the server do.
     pub limits: Limits,
 }
@@ -60,14 +66,18 @@ impl Default for Settings {
             sales_contact: String::new(),
             usage_days: 30,
             audit_days: 365,
+            public_urls: Vec::new(),
+            https: false,
+            base_url: "http://127.0.0.1:8080".to_owned(),
             limits: Limits::default(),
         }
     }
 }
 
 impl Settings {
-    /// The settings of these options.
-    pub fn of(args: &ServeArgs) -> Self {
+    /// The settings of these options, for a server whose API has this address: the port may be the system's choice.
+    pub fn of(args: &ServeArgs, limits: Limits, api: SocketAddr) -> Self {
+        let first = args.public_url.first();
         Self {
             trusted_proxies: args.trusted_proxies.clone(),
             rate_limits: args.rate_limits,
@@ -78,7 +88,10 @@ impl Settings {
             sales_contact: args.sales_contact.clone(),
             usage_days: args.usage_days,
             audit_days: args.audit_days,
-            limits: Limits::default(),
+            public_urls: args.public_url.clone(),
+            https: first.is_some_and(PublicUrl::is_https),
+            base_url: first.map_or_else(|| format!("http://{api}"), PublicUrl::to_string),
+            limits,
         }
     }
 }

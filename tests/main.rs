@@ -9,6 +9,7 @@ mod crash;
 mod db_contract;
 mod docs_examples;
 mod fuzz;
+mod public_urls;
 mod resilience;
 mod route_coverage;
 mod secrets;

@@ -1,7 +1,7 @@
 //! What every request meets first, and what is added to every response.
 //!
 //! In order: a request id; the size of the headers; for whatever is under `/api/v1/`, the key, before the path, the method
-//! or the body are looked at; fair use. Then the router. Then the response gets its headers, and the request is counted.
+//! or the body are looked at; fair use; for pages, the name by which they are asked for. Then the router. Then the response gets its headers, and the request is counted.
 //!
 //! Never: a handler under `/api/v1/` reached without a verified caller; a lock held while a handler runs; a query string,
 //! a cookie or an Authorization header in a log.
@@ -32,6 +32,7 @@ use super::{
     State,
     caller::Verified,
     error::{ApiError, Code},
+    hosts,
     metrics::RefusedBecause,
     path,
 };
@@ -65,16 +66,33 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
+/// A browser that came over TLS once shall not come without for a year.
+const STAY_WITH_TLS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
+/// Which of the two addresses a request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// The world's.
+    Api,
+    /// The operator's, private and plain.
+    Admin,
+}
+
 /// The router with the edge in front of it.
 #[derive(Clone)]
 pub(super) struct Edge {
     state: Arc<State>,
     router: Router,
+    side: Side,
 }
 
 impl Edge {
-    pub(super) fn new(state: Arc<State>, router: Router) -> Self {
-        Self { state, router }
+    pub(super) fn new(state: Arc<State>, router: Router, side: Side) -> Self {
+        Self {
+            state,
+            router,
+            side,
+        }
     }
 }
 
@@ -99,8 +117,8 @@ where
             return Box::pin(self.router.call(request));
         }
         let mut router = self.router.clone();
-        let state = Arc::clone(&self.state);
-        Box::pin(async move { Ok(answer(&state, &mut router, request).await) })
+        let (state, side) = (Arc::clone(&self.state), self.side);
+        Box::pin(async move { Ok(answer(&state, &mut router, request, side).await) })
     }
 }
 
@@ -112,7 +130,12 @@ enum Known {
     Key(KeyRecord),
 }
 
-async fn answer(state: &State, router: &mut Router, mut request: Request<Body>) -> Response {
+async fn answer(
+    state: &State,
+    router: &mut Router,
+    mut request: Request<Body>,
+    side: Side,
+) -> Response {
     let services = &state.services;
     let began = services.clock.boot();
     let id = request_id(request.headers());
@@ -125,7 +148,11 @@ async fn answer(state: &State, router: &mut Router, mut request: Request<Body>) 
 
     let mut known = Known::Nobody;
     let mut limit = None;
-    let admitted = admit(state, &mut request, is_api, began, &mut known, &mut limit);
+    let admitted = if is_api {
+        admit(state, &mut request, began, &mut known, &mut limit)
+    } else {
+        admit_unknown(state, &request, side)
+    };
     let mut response = match admitted {
         Ok(()) => {
             // A handler that panics is answered for; the panic's own words go to the log, redacted (see `crate::app`).
@@ -144,6 +171,9 @@ async fn answer(state: &State, router: &mut Router, mut request: Request<Body>) 
     let logged_id = path.as_ref().map(|_| id.clone());
     if let Ok(id) = HeaderValue::from_maybe_shared(id) {
         headers.insert(X_REQUEST_ID, id);
+    }
+    if side == Side::Api && services.settings.https {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, STAY_WITH_TLS);
     }
     if let Some((policy, allowance)) = limit {
         add_limit_headers(headers, policy, allowance);
@@ -191,19 +221,33 @@ fn loggable(path: &str) -> String {
     }
 }
 
-/// Decides whether a request may go on to the router.
+/// Decides whether a request that needs no key may go on to the router.
+fn admit_unknown(state: &State, request: &Request<Body>, side: Side) -> Result<(), ApiError> {
+    check_headers(request.headers())?;
+    if side == Side::Admin
+        || hosts::any_will_do(request.uri().path())
+        || hosts::is_ours(
+            hosts::asked_for(request),
+            &state.services.settings.public_urls,
+        )
+    {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        Code::MisdirectedRequest,
+        "This server is not known by the name that you asked for. Use the marketplace's own address.",
+    ))
+}
+
+/// Decides whether a request that needs a key may go on to the router.
 fn admit(
     state: &State,
     request: &mut Request<Body>,
-    is_api: bool,
     now: BootTime,
     known: &mut Known,
     limit: &mut Option<(Policy, Allowance)>,
 ) -> Result<(), ApiError> {
     check_headers(request.headers())?;
-    if !is_api {
-        return Ok(());
-    }
     let keys = &state.services.keys;
     let presented = verify::read_authorization(
         request

@@ -54,6 +54,8 @@ pub enum Code {
     PayloadTooLarge,
     /// 415.
     UnsupportedMediaType,
+    /// 421: a page asked for under a name that is not ours.
+    MisdirectedRequest,
     /// 429, with `Retry-After`.
     RateLimited,
     /// 431.
@@ -83,6 +85,7 @@ impl Code {
             Self::RequestTimeout => ("REQUEST_TIMEOUT", S::REQUEST_TIMEOUT),
             Self::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", S::PAYLOAD_TOO_LARGE),
             Self::UnsupportedMediaType => ("UNSUPPORTED_MEDIA_TYPE", S::UNSUPPORTED_MEDIA_TYPE),
+            Self::MisdirectedRequest => ("MISDIRECTED_REQUEST", S::MISDIRECTED_REQUEST),
             Self::RateLimited => ("RATE_LIMITED", S::TOO_MANY_REQUESTS),
             Self::HeadersTooLarge => ("HEADERS_TOO_LARGE", S::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Self::Internal => ("INTERNAL", S::INTERNAL_SERVER_ERROR),

@@ -10,6 +10,7 @@ mod body;
 mod caller;
 mod edge;
 mod error;
+mod hosts;
 mod metrics;
 mod ops;
 mod path;

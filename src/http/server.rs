@@ -18,7 +18,11 @@ use tokio::{
 };
 use tower::Service;
 
-use super::{CallerKind, Metrics, State, edge::Edge, router};
+use super::{
+    CallerKind, Metrics, State,
+    edge::{Edge, Side},
+    router,
+};
 use crate::{config::Limits, services::Services};
 
 /// Headers larger than this end the connection with a bare 431; smaller ones that are still too large get one with a body.
@@ -72,8 +76,12 @@ impl Server {
     /// Serves until stopped.
     pub async fn run(self, services: Arc<Services>, metrics: Arc<Metrics>) -> io::Result<()> {
         let state = Arc::new(State { services, metrics });
-        let serve = |listener, connections_max, admits: fn(CallerKind) -> bool| {
-            let edge = Edge::new(Arc::clone(&state), router(Arc::clone(&state), admits));
+        let serve = |listener, side, connections_max| {
+            let router = router(Arc::clone(&state), move |caller| match side {
+                Side::Api => caller != CallerKind::Operator,
+                Side::Admin => caller != CallerKind::Seller,
+            });
+            let edge = Edge::new(Arc::clone(&state), router, side);
             let acceptor = Acceptor {
                 permits: Arc::new(Semaphore::new(connections_max)),
                 limits: self.limits,
@@ -96,12 +104,9 @@ impl Server {
                 server.serve(make).await
             }
         };
-        let api = serve(self.api, self.limits.connections_max, |caller| {
-            caller != CallerKind::Operator
-        });
-        let admin = serve(self.admin, ADMIN_CONNECTIONS_MAX, |caller| {
-            caller != CallerKind::Seller
-        });
+        let places = self.limits.connections_max;
+        let api = serve(self.api, Side::Api, places);
+        let admin = serve(self.admin, Side::Admin, ADMIN_CONNECTIONS_MAX);
         tokio::try_join!(api, admin).map(drop)
     }
 }

@@ -14,7 +14,7 @@ use axum::{
 use serde_json::{Value, json};
 
 /// Headers that a response ends up with.
-const HEADERS_EXPECTED: usize = 9;
+const HEADERS_EXPECTED: usize = 10;
 
 /// The media type of every body.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
