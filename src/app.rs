@@ -12,7 +12,7 @@ use crate::{
     config::{self, Limits, ServeArgs},
     control::{ControlSocket, Ownership},
     db::{Db, DbError, DbUrl},
-    http::{Metrics, Server},
+    http::{Certificate, Metrics, Server},
     keys::{format::redact, usage::FLUSH_EVERY_MS},
     services::{Services, Settings},
 };
@@ -26,6 +26,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 pub struct App {
     services: Arc<Services>,
     server: Server,
+    certificate: Option<Certificate>,
     metrics: Arc<Metrics>,
     control: ControlSocket,
     // Last, so that it is dropped last: the database is ours until nothing of ours uses it.
@@ -38,9 +39,16 @@ impl App {
         let problems = args.problems();
         anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
         let path = config::sqlite_path(database)?;
+        let certificate = args
+            .certificate_files()
+            .map(Certificate::read)
+            .transpose()?;
         let limits = Limits::default();
-        let server =
+        let mut server =
             Server::bind(args.listen, args.admin_listen, limits).context("cannot listen")?;
+        if let Some(certificate) = &certificate {
+            server = server.with_tls(certificate);
+        }
         let settings = Settings::of(args, limits, server.api_address()?);
         let owner = own(&path)?;
         let db = Db::open(database)
@@ -52,6 +60,7 @@ impl App {
         Ok(Self {
             services: Arc::new(services),
             server,
+            certificate,
             metrics: Arc::new(Metrics::new()?),
             control,
             _owner: owner,
@@ -68,6 +77,15 @@ impl App {
         Ok(self.server.api_address()?)
     }
 
+    /// The same as an address for clients.
+    pub fn api_url(&self) -> anyhow::Result<String> {
+        let scheme = match self.certificate {
+            Some(_) => "https",
+            None => "http",
+        };
+        Ok(format!("{scheme}://{}", self.api_address()?))
+    }
+
     /// Where the operator's address is.
     pub fn admin_address(&self) -> anyhow::Result<SocketAddr> {
         Ok(self.server.admin_address()?)
@@ -78,12 +96,16 @@ impl App {
         let Self {
             services,
             server,
+            certificate,
             metrics,
             control,
             _owner,
         } = self;
         let (tell, told) = watch::channel(false);
-        let background = background_tasks(&services, &told);
+        let mut background = background_tasks(&services, &told);
+        if let Some(certificate) = certificate {
+            background.spawn(until_told(certificate.keep_fresh(), told.clone()));
+        }
         let commands = tokio::spawn(control.serve(Arc::clone(&services), told));
 
         let stopper = server.stopper();
@@ -128,13 +150,8 @@ pub fn own(path: &Path) -> anyhow::Result<Ownership> {
 fn background_tasks(services: &Arc<Services>, stop: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let own = Arc::clone(services);
-    let mut stopped = stop.clone();
-    tasks.spawn(async move {
-        tokio::select! {
-            () = own.keys.revocation.keep_fresh(&own.db) => {}
-            _ = stopped.wait_for(|stop| *stop) => {}
-        }
-    });
+    let keep_fresh = async move { own.keys.revocation.keep_fresh(&own.db).await };
+    tasks.spawn(until_told(keep_fresh, stop.clone()));
 
     let own = Arc::clone(services);
     tasks.spawn(every(
@@ -187,6 +204,14 @@ async fn forget_old(services: &Services) -> Result<(), DbError> {
         .db
         .forget_audit_before(days_ago(services.settings.audit_days))
         .await
+}
+
+/// Works until told to stop, and then no further.
+async fn until_told(work: impl Future<Output = ()>, mut stop: watch::Receiver<bool>) {
+    tokio::select! {
+        () = work => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
 }
 
 /// Does the work each period until told to stop; work that has begun is finished.

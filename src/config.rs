@@ -13,7 +13,7 @@ use std::{
 use clap::{Args, ValueEnum, builder::FalseyValueParser};
 use ipnet::IpNet;
 
-use crate::db::DbUrl;
+use crate::{db::DbUrl, tls::CertificateFiles};
 
 /// Where the database is.
 #[derive(Args, Clone, Debug)]
@@ -50,6 +50,14 @@ pub struct ServeArgs {
         default_value = "127.0.0.1:9090"
     )]
     pub admin_listen: SocketAddr,
+
+    /// The certificate chain of the API's address, a PEM file with the server's own first; makes it speak TLS.
+    #[arg(long, value_name = "FILE", env = "TRUCKRADAR_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The private key of that certificate, a PEM file. Both files are read again when they change.
+    #[arg(long, value_name = "FILE", env = "TRUCKRADAR_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
 
     /// An address by which the world reaches this server, such as `https://truckradar.example`; may be repeated.
     #[arg(
@@ -129,6 +137,8 @@ pub enum RateLimitMode {
 /// Limits on what clients may make the server do. Not options: they are promises of the documentation.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// How long a client may take for the TLS handshake.
+    pub handshake_timeout: Duration,
     /// How long a client may take to send a request's headers, and to begin the next request on its connection.
     pub header_timeout: Duration,
     /// How long a client may pause while sending a body.
@@ -146,6 +156,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
             body_pause: Duration::from_secs(15),
             body_timeout: Duration::from_secs(120),
@@ -278,14 +289,32 @@ fn spelt_by_browsers(host: &str) -> Option<String> {
 }
 
 impl ServeArgs {
-    /// What is wrong with the options together; empty is well.
+    /// The certificate that the API's address shall use, if it shall speak TLS.
+    pub fn certificate_files(&self) -> Option<CertificateFiles> {
+        Some(CertificateFiles {
+            cert: self.tls_cert.clone()?,
+            key: self.tls_key.clone()?,
+        })
+    }
+
+    /// What is wrong with the options together, and with the files that they name; empty is well.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
+        let wants_tls = self.tls_cert.is_some() || self.tls_key.is_some();
+        match self.certificate_files() {
+            Some(files) => problems.extend(files.read().err().map(|bad| bad.to_string())),
+            None if wants_tls => problems.push(
+                "--tls-cert and --tls-key belong together: give both, or neither for plain HTTP"
+                    .to_owned(),
+            ),
+            None => {}
+        }
         let exposed = !self.listen.ip().is_loopback();
-        if exposed && self.trusted_proxies.is_empty() && !self.insecure_http {
+        if exposed && !wants_tls && self.trusted_proxies.is_empty() && !self.insecure_http {
             problems.push(format!(
-                "--listen {}: plain HTTP on an address that is not loopback would send keys in the clear. Put a proxy that \
-                 speaks TLS in front and name it with --trusted-proxies CIDR, or accept the risk with --insecure-http",
+                "--listen {}: plain HTTP on an address that is not loopback would send keys in the clear. Give a certificate \
+                 with --tls-cert and --tls-key, or put a proxy that speaks TLS in front and name it with \
+                 --trusted-proxies CIDR, or accept the risk with --insecure-http",
                 self.listen
             ));
         }
@@ -352,6 +381,29 @@ mod tests {
             problems(&["--listen", "127.0.0.1:1", "--admin-listen", "127.0.0.1:1"]),
             1
         );
+    }
+
+    #[test]
+    fn tls_needs_both_files_and_then_no_other_word() {
+        assert_eq!(problems(&["--tls-cert", "/nowhere/c.pem"]), 1);
+        assert_eq!(problems(&["--tls-key", "/nowhere/k.pem"]), 1);
+        let folder = tempfile::tempdir().expect("a folder");
+        let (cert, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
+        let args = [
+            "--listen",
+            "0.0.0.0:8443",
+            "--tls-cert",
+            cert.to_str().expect("text"),
+            "--tls-key",
+            key.to_str().expect("text"),
+        ];
+        assert_eq!(problems(&args), 1, "they cannot be read");
+        let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).expect("made");
+        std::fs::write(&cert, made.cert.pem()).expect("writes");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("writes");
+        assert_eq!(problems(&args), 0);
+        let with_open_admin = [&args[..], &["--admin-listen", "0.0.0.0:9090"]].concat();
+        assert_eq!(problems(&with_open_admin), 1, "that address stays plain");
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //! - [`inventory`]: listings and the five-stage pipeline.
 //! - [`accounts`]: Sellers, dealers, people.
 //! - [`db`]: the only place that names SQL.
-//! - [`config`], [`act`], [`clock`], [`ids`]: what everything else stands on.
+//! - [`config`], [`tls`], [`act`], [`clock`], [`ids`]: what everything else stands on.
 //!
 //! Imports point down this list only: command line → server → HTTP → use cases → database → pure types. The test `tidy`
 //! reads every `use` line and names the one that breaks the rule.
@@ -35,3 +35,4 @@ pub mod inventory;
 pub mod keys;
 pub mod operator;
 pub mod services;
+pub mod tls;

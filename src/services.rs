@@ -77,6 +77,8 @@ impl Default for Settings {
 impl Settings {
     /// The settings of these options, for a server whose API has this address: the port may be the system's choice.
     pub fn of(args: &ServeArgs, limits: Limits, api: SocketAddr) -> Self {
+        let speaks_tls = args.certificate_files().is_some();
+        let scheme = if speaks_tls { "https" } else { "http" };
         let first = args.public_url.first();
         Self {
             trusted_proxies: args.trusted_proxies.clone(),
@@ -89,8 +91,8 @@ impl Settings {
             usage_days: args.usage_days,
             audit_days: args.audit_days,
             public_urls: args.public_url.clone(),
-            https: first.is_some_and(PublicUrl::is_https),
-            base_url: first.map_or_else(|| format!("http://{api}"), PublicUrl::to_string),
+            https: speaks_tls || first.is_some_and(PublicUrl::is_https),
+            base_url: first.map_or_else(|| format!("{scheme}://{api}"), PublicUrl::to_string),
             limits,
         }
     }

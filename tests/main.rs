@@ -19,4 +19,5 @@ mod story_commands;
 mod story_dealers;
 mod story_inventory;
 mod tidy;
+mod tls;
 mod zero_window;

@@ -16,7 +16,7 @@ use truckradar::{
     clock::Clock,
     config::Limits,
     db::{Db, DbUrl},
-    http::{Metrics, Server},
+    http::{Certificate, Metrics, Server},
     keys::scope::OperatorAuthority,
     services::{Services, Settings},
 };
@@ -29,6 +29,14 @@ use crate::support::{
 
 /// The same server inside this process, with limits short enough to wait for.
 async fn with_limits(limits: Limits) -> (tempfile::TempDir, SocketAddr, String, impl FnOnce()) {
+    inside(limits, None).await
+}
+
+/// The same with a certificate, or without.
+pub async fn inside(
+    limits: Limits,
+    certificate: Option<&Certificate>,
+) -> (tempfile::TempDir, SocketAddr, String, impl FnOnce()) {
     let folder = tempfile::Builder::new()
         .prefix("tr-")
         .tempdir()
@@ -60,7 +68,10 @@ async fn with_limits(limits: Limits) -> (tempfile::TempDir, SocketAddr, String, 
         .await
         .expect("generated");
     let any = "127.0.0.1:0".parse().expect("an address");
-    let server = Server::bind(any, any, limits).expect("binds");
+    let mut server = Server::bind(any, any, limits).expect("binds");
+    if let Some(certificate) = certificate {
+        server = server.with_tls(certificate);
+    }
     let api = server.api_address().expect("an address");
     let stop = server.stopper();
     let metrics = Arc::new(Metrics::new().expect("instruments"));

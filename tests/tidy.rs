@@ -20,8 +20,8 @@ use std::{
 ///   database is made of may know an option.
 /// - `accounts` and `keys` and `inventory` have a pure part (their words and forms), which the database stores, and a part
 ///   that acts, which uses the database. `accounts` itself (`mod.rs`) is the pure part's re-exports.
-/// - The files of the last floor know nothing of the house: time, identity, "run to the end", and the form of a key, since
-///   whatever keeps a text must be able to tell that there is a key in it.
+/// - The files of the last floor know nothing of the house: time, identity, "run to the end", a certificate and its key, and
+///   the form of a key of ours, since whatever keeps a text must be able to tell that there is a key in it.
 const RANK: &[(&str, &[&str])] = &[
     ("the program", &["main"]),
     ("the command line", &["cli::"]),
@@ -61,13 +61,17 @@ const RANK: &[(&str, &[&str])] = &[
             "accounts::names",
         ],
     ),
-    ("the ground", &["act", "clock", "ids", "keys::format"]),
+    (
+        "the ground",
+        &["act", "clock", "ids", "keys::format", "tls"],
+    ),
 ];
 
 /// Crates that one room alone may name: what they are for is that room's work.
 const CRATES: &[(&str, &[&str])] = &[
     ("db", &["sqlx"]),
     ("http", &["axum", "axum_server", "tower"]),
+    ("tls", &["rustls"]),
 ];
 
 /// Who may act without a key: the command line's acts and the demo, which somebody with access to the machine started.

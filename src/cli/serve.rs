@@ -55,8 +55,8 @@ impl Serve {
         let stop = stop_signal()?;
         let database = &common.database.database;
         let app = App::start(&self.serve, database, Clock::system()).await?;
-        let (api, admin) = (app.api_address()?, app.admin_address()?);
-        tracing::info!("API on http://{api}, metrics and health on http://{admin}");
+        let (api, admin) = (app.api_url()?, app.admin_address()?);
+        tracing::info!("API on {api}, metrics and health on http://{admin}");
         if !app.services().db.has_sellers().await? {
             let program = program();
             eprintln!(
@@ -102,11 +102,11 @@ async fn demo(mut args: ServeArgs) -> anyhow::Result<()> {
     args.admin_listen = free_or_any(args.admin_listen);
     let app = App::start(&args, &database, Clock::system()).await?;
     let key = demo::fill(app.services()).await?;
-    let api = app.api_address()?;
+    let api = app.api_url()?;
     print::text(&format!(
-        "TruckRadar runs on http://{api} with two made-up dealers (Ctrl-C ends it and removes its data).\n\n\
+        "TruckRadar runs on {api} with two made-up dealers (Ctrl-C ends it and removes its data).\n\n\
          Ask for a truck of Lone Star Trucks:\n\n  \
-         curl -i http://{api}/api/v1/inventory/{} \\\n    \
+         curl -i {api}/api/v1/inventory/{} \\\n    \
          -H \"Authorization: Bearer {}\"\n\n\
          Replace the key, and see the old one die at once:\n\n  \
          {} key generate --seller lone-star-trucks{}\n",

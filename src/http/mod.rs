@@ -8,6 +8,7 @@
 mod api;
 mod body;
 mod caller;
+mod certificate;
 mod edge;
 mod error;
 mod hosts;
@@ -24,7 +25,7 @@ use axum::{
     routing::{MethodFilter, MethodRouter, on},
 };
 
-pub use self::{metrics::Metrics, server::Server};
+pub use self::{certificate::Certificate, metrics::Metrics, server::Server};
 use crate::services::Services;
 
 /// Who may call a route.

@@ -10,7 +10,11 @@ use std::{
 };
 
 use axum::{ServiceExt, body::Body, http::Request};
-use axum_server::{Handle, accept::Accept};
+use axum_server::{
+    Handle,
+    accept::Accept,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
 use hyper_util::rt::TokioTimer;
 use tokio::{
     net::TcpStream,
@@ -19,7 +23,7 @@ use tokio::{
 use tower::Service;
 
 use super::{
-    CallerKind, Metrics, State,
+    CallerKind, Certificate, Metrics, State,
     edge::{Edge, Side},
     router,
 };
@@ -35,6 +39,7 @@ const ADMIN_CONNECTIONS_MAX: usize = 100;
 pub struct Server {
     api: TcpListener,
     admin: TcpListener,
+    tls: Option<RustlsConfig>,
     handle: Handle<SocketAddr>,
     limits: Limits,
 }
@@ -52,9 +57,18 @@ impl Server {
         Ok(Self {
             api: bind(listen, "--listen")?,
             admin: bind(admin_listen, "--admin-listen")?,
+            tls: None,
             handle: Handle::new(),
             limits,
         })
+    }
+
+    /// The API's address speaks TLS with this certificate, and nothing else. The operator's stays plain.
+    pub fn with_tls(self, certificate: &Certificate) -> Self {
+        Self {
+            tls: Some(certificate.config()),
+            ..self
+        }
     }
 
     /// Where the API listens; tells the port where the system chose it.
@@ -76,7 +90,7 @@ impl Server {
     /// Serves until stopped.
     pub async fn run(self, services: Arc<Services>, metrics: Arc<Metrics>) -> io::Result<()> {
         let state = Arc::new(State { services, metrics });
-        let serve = |listener, side, connections_max| {
+        let serve = |listener, side, tls: Option<RustlsConfig>, connections_max| {
             let router = router(Arc::clone(&state), move |caller| match side {
                 Side::Api => caller != CallerKind::Operator,
                 Side::Admin => caller != CallerKind::Seller,
@@ -88,10 +102,7 @@ impl Server {
             };
             let handle = self.handle.clone();
             async move {
-                let mut server = axum_server::from_tcp(listener)?
-                    .http1_only()
-                    .acceptor(acceptor)
-                    .handle(handle);
+                let mut server = axum_server::from_tcp(listener)?.http1_only().handle(handle);
                 server
                     .http_builder()
                     .http1()
@@ -101,12 +112,22 @@ impl Server {
                 let make = ServiceExt::<Request<Body>>::into_make_service_with_connect_info::<
                     SocketAddr,
                 >(edge);
-                server.serve(make).await
+                match tls {
+                    None => server.acceptor(acceptor).serve(make).await,
+                    // The socket is prepared, and its place among all taken, before the handshake begins: a client that is
+                    // silent in it is counted too.
+                    Some(config) => {
+                        let acceptor = RustlsAcceptor::new(config)
+                            .handshake_timeout(self.limits.handshake_timeout)
+                            .acceptor(acceptor);
+                        server.acceptor(acceptor).serve(make).await
+                    }
+                }
             }
         };
         let places = self.limits.connections_max;
-        let api = serve(self.api, Side::Api, places);
-        let admin = serve(self.admin, Side::Admin, ADMIN_CONNECTIONS_MAX);
+        let api = serve(self.api, Side::Api, self.tls, places);
+        let admin = serve(self.admin, Side::Admin, None, ADMIN_CONNECTIONS_MAX);
         tokio::try_join!(api, admin).map(drop)
     }
 }

@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::mpsc,
+    sync::{Arc, Condvar, Mutex, mpsc},
     time::{Duration, Instant},
 };
 
@@ -147,7 +147,29 @@ pub struct Served {
     child: Child,
     pub api: SocketAddr,
     pub admin: SocketAddr,
-    log: Option<std::thread::JoinHandle<String>>,
+    speaks_tls: bool,
+    said: Arc<Said>,
+    log: Option<std::thread::JoinHandle<()>>,
+}
+
+/// What a server logged so far.
+#[derive(Default)]
+struct Said {
+    text: Mutex<String>,
+    more: Condvar,
+}
+
+impl Said {
+    fn push(&self, line: &str) {
+        let mut text = self.text.lock().expect("unharmed");
+        text.push_str(line);
+        text.push('\n');
+        self.more.notify_all();
+    }
+
+    fn so_far(&self) -> String {
+        self.text.lock().expect("unharmed").clone()
+    }
 }
 
 impl Served {
@@ -156,30 +178,29 @@ impl Served {
         let mut child = child.expect("the program starts");
         let stderr = child.stderr.take().expect("piped");
         let (tell, told) = mpsc::channel();
+        let said = Arc::new(Said::default());
+        let heard = Arc::clone(&said);
         let log = std::thread::spawn(move || {
-            let mut whole = String::new();
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                heard.push(&line);
                 if let Some(addresses) = addresses_in(&line) {
                     let _ = tell.send(addresses);
                 }
-                whole.push_str(&line);
-                whole.push('\n');
             }
-            whole
         });
-        let Ok((api, admin)) = told.recv_timeout(READY) else {
+        let Ok((speaks_tls, api, admin)) = told.recv_timeout(READY) else {
             let _ = child.kill();
             let _ = child.wait();
-            panic!(
-                "the server did not come up: {}",
-                log.join().unwrap_or_default()
-            );
+            let _ = log.join();
+            panic!("the server did not come up: {}", said.so_far());
         };
         // It listens before it says so; the accept loop follows at once.
         let served = Self {
             child,
             api,
             admin,
+            speaks_tls,
+            said,
             log: Some(log),
         };
         let end = Instant::now() + READY;
@@ -191,7 +212,13 @@ impl Served {
     }
 
     fn is_ready(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect(self.api) else {
+        // Both addresses tell; over TLS only somebody who trusts the certificate can ask.
+        let address = if self.speaks_tls {
+            self.admin
+        } else {
+            self.api
+        };
+        let Ok(mut stream) = TcpStream::connect(address) else {
             return false;
         };
         let request = b"GET /readyz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
@@ -203,6 +230,21 @@ impl Served {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until the log has a line of which this is part.
+    pub fn wait_until_it_says(&self, part: &str) {
+        let text = self.said.text.lock().expect("unharmed");
+        let (text, waited) = self
+            .said
+            .more
+            .wait_timeout_while(text, READY, |text| !text.contains(part))
+            .expect("unharmed");
+        assert!(
+            !waited.timed_out(),
+            "it did not say {part:?}, but: {}",
+            *text
+        );
     }
 
     pub fn signal(&self, name: &str) {
@@ -227,10 +269,10 @@ impl Served {
     }
 
     fn take_log(&mut self) -> String {
-        self.log
-            .take()
-            .map(|log| log.join().unwrap_or_default())
-            .unwrap_or_default()
+        if let Some(log) = self.log.take() {
+            let _ = log.join();
+        }
+        self.said.so_far()
     }
 }
 
@@ -242,8 +284,13 @@ impl Drop for Served {
     }
 }
 
-fn addresses_in(line: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let (_, rest) = line.split_once("API on http://")?;
+/// Whether the API speaks TLS, its address, and the operator's.
+fn addresses_in(line: &str) -> Option<(bool, SocketAddr, SocketAddr)> {
+    let (_, rest) = line.split_once("API on http")?;
     let (api, admin) = rest.split_once(", metrics and health on http://")?;
-    Some((api.parse().ok()?, admin.trim().parse().ok()?))
+    let (speaks_tls, api) = match api.strip_prefix("s://") {
+        Some(api) => (true, api),
+        None => (false, api.strip_prefix("://")?),
+    };
+    Some((speaks_tls, api.parse().ok()?, admin.trim().parse().ok()?))
 }

@@ -6,6 +6,7 @@ pub mod binary;
 pub mod client;
 pub mod fixtures;
 pub mod postgres;
+pub mod tls;
 
 /// Whether the long forms were asked for: `cargo xtask test --full`.
 pub fn full() -> bool {
