@@ -5,6 +5,7 @@
 
 mod support;
 
+mod browser;
 mod crash;
 mod db_contract;
 mod docs_examples;

@@ -3,10 +3,13 @@
 //! Never: a call past the surface that a user has, except to look at what the database holds.
 
 pub mod binary;
+pub mod browser;
+pub mod chromium;
 pub mod client;
 pub mod fixtures;
 pub mod postgres;
 pub mod tls;
+pub mod webdriver;
 
 /// Whether the long forms were asked for: `cargo xtask test --full`.
 pub fn full() -> bool {

@@ -18,20 +18,26 @@ Options:
   -h, --help     Print this.
 
 What it does:
-  1. Looks for the programs the tests need: a PostgreSQL server, node 18 or newer, curl.
-     If one is missing it shows the apt-get line that installs it and asks before running
-     it. If one is still missing after that, it fails: no test is skipped for it.
-  2. Makes a folder under /tmp and starts a PostgreSQL in it, on a free port of 127.0.0.1.
+  1. Looks for the programs the tests need: a PostgreSQL server, node 18 or newer with npm,
+     curl, chromium with its chromedriver. If one is missing it shows the apt-get line that
+     installs it and asks before running it. If one is still missing after that, it fails:
+     no test is skipped for it.
+  2. Lets npm fetch axe-core, which judges pages, into the folder of what cargo builds. It
+     does so once, and again when another version is wanted.
+  3. Makes a folder under /tmp and starts a PostgreSQL in it, on a free port of 127.0.0.1.
      No other PostgreSQL on the machine is used or touched. As root, the server runs as the
      user postgres, because PostgreSQL refuses to run as root.
-  3. Runs `cargo test --workspace --no-fail-fast`, its output unchanged, with
+  4. Runs `cargo test --workspace --no-fail-fast`, its output unchanged, with
        TRUCKRADAR_TEST_POSTGRES  the address of that server
+       TRUCKRADAR_TEST_AXE       the file of axe-core
        TMPDIR                    an empty folder
-     and without the PG* and TRUCKRADAR_* variables of your shell.
-  4. Stops the server and removes the folder, also after a failure, Ctrl-C or SIGTERM.
+     and without the PG* and TRUCKRADAR_* variables of your shell, except
+       TRUCKRADAR_TEST_SCREENSHOTS  the folder for pictures of pages, if you want them
+  5. Stops the server and removes the folder, also after a failure, Ctrl-C or SIGTERM.
 
 It ends with cargo's exit code. It fails as well if the tests left a process running or a
-file in TMPDIR. It needs Linux, and apt-get if something has to be installed.
+file in TMPDIR. It needs Linux, apt-get if something has to be installed, and a network the
+first time.
 ";
 
 /// What the user asked for.

@@ -1,9 +1,10 @@
-//! `cargo xtask test`: every test of the project, with the programs and the PostgreSQL they need.
+//! `cargo xtask test`: every test of the project, with the programs, the axe-core and the PostgreSQL they need.
 //!
 //! It must never pass because something was left out, and never leave a process or a file behind.
 //! One thing is beyond it: killed by SIGKILL it cannot remove its folder, though PostgreSQL still stops.
 
 mod args;
+mod axe;
 mod needs;
 mod postgres;
 mod processes;
@@ -26,6 +27,9 @@ use scratch::Scratch;
 
 /// How often the tests are looked after while they run.
 const POLL: Duration = Duration::from_millis(100);
+
+/// Where the tests put pictures of pages, if somebody wants them: a folder, named by whoever calls.
+const SCREENSHOTS: &str = "TRUCKRADAR_TEST_SCREENSHOTS";
 
 fn main() -> ExitCode {
     let request = match args::parse(env::args().skip(1)) {
@@ -59,13 +63,15 @@ fn say(text: &str) {
 /// Everything from the check to the clean-up. The answer is the exit code.
 fn test(options: &Options) -> Result<u8> {
     let programs = needs::ensure(options.yes)?;
+    // Ctrl-C still ends both npm and this process by itself.
+    let axe = axe::ensure()?;
 
     // What is made first is dropped last: the folder goes when no process uses it any more.
     let stop = Stop::listen()?;
     let scratch = Scratch::new()?;
     let household = Household::found()?;
 
-    let mut code = match serve_and_run(options, &programs, &scratch, &household, &stop) {
+    let mut code = match serve_and_run(options, &programs, &axe, &scratch, &household, &stop) {
         Ok(code) => code,
         Err(error) => {
             say(&format!("{error:#}"));
@@ -95,6 +101,7 @@ fn test(options: &Options) -> Result<u8> {
 fn serve_and_run(
     options: &Options,
     programs: &Path,
+    axe: &Path,
     scratch: &Scratch,
     household: &Household,
     stop: &Stop,
@@ -102,7 +109,7 @@ fn serve_and_run(
     let mut server = Server::start(programs, scratch, stop)?;
     say(&format!("PostgreSQL from {} runs", programs.display()));
 
-    let finished = run_tests(options, &mut server, scratch, household, stop);
+    let finished = run_tests(options, &mut server, axe, scratch, household, stop);
     if finished.is_err() {
         // The tests end before the server does, or they would fill the screen with lost connections.
         household.end(&[server.pid()])?;
@@ -138,6 +145,7 @@ fn serve_and_run(
 fn run_tests(
     options: &Options,
     server: &mut Server,
+    axe: &Path,
     scratch: &Scratch,
     household: &Household,
     stop: &Stop,
@@ -155,9 +163,14 @@ fn run_tests(
     }
     command
         .env("TRUCKRADAR_TEST_POSTGRES", server.url())
+        .env("TRUCKRADAR_TEST_AXE", axe)
         .env("TMPDIR", scratch.work())
         // A test that reads from the terminal would hang the run.
         .stdin(Stdio::null());
+    if let Some(folder) = env::var_os(SCREENSHOTS).filter(|folder| !folder.is_empty()) {
+        // The tests run in another folder than whoever named this one.
+        command.env(SCREENSHOTS, std::path::absolute(folder)?);
+    }
     if options.full {
         command.env("TRUCKRADAR_TEST_FULL", "1");
     }

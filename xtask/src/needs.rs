@@ -18,12 +18,23 @@ const NODE_MAJOR: u32 = 18;
 /// Where Debian puts each version's server programs, which it keeps out of PATH.
 const DEBIAN_POSTGRES: &str = "/usr/lib/postgresql";
 
+/// What only has to be on PATH, in whatever version.
+const PROGRAMS: [(&str, Need); 4] = [
+    ("npm", Need::Npm),
+    ("curl", Need::Curl),
+    ("chromium", Need::Chromium),
+    ("chromedriver", Need::Chromedriver),
+];
+
 /// One thing to be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     Postgres,
     Node,
+    Npm,
     Curl,
+    Chromium,
+    Chromedriver,
 }
 
 impl Need {
@@ -31,7 +42,11 @@ impl Need {
         match self {
             Need::Postgres => "postgresql",
             Need::Node => "nodejs",
+            // Debian's nodejs comes without it; what others call by that name mostly has it.
+            Need::Npm => "npm",
             Need::Curl => "curl",
+            Need::Chromium => "chromium",
+            Need::Chromedriver => "chromium-driver",
         }
     }
 
@@ -39,7 +54,10 @@ impl Need {
         match self {
             Need::Postgres => "a PostgreSQL server (initdb and postgres)",
             Need::Node => "node 18 or newer",
+            Need::Npm => "npm",
             Need::Curl => "curl",
+            Need::Chromium => "chromium",
+            Need::Chromedriver => "chromedriver",
         }
     }
 }
@@ -94,13 +112,18 @@ fn look() -> (Option<PathBuf>, Vec<Need>) {
     if node_version().is_none_or(|major| major < NODE_MAJOR) {
         missing.push(Need::Node);
     }
-    if !search_path()
-        .iter()
-        .any(|folder| is_program(&folder.join("curl")))
-    {
-        missing.push(Need::Curl);
-    }
+    let path = search_path();
+    missing.extend(not_in(&path, &PROGRAMS));
     (postgres, missing)
+}
+
+/// Those of these programs that none of the folders holds.
+fn not_in(path: &[PathBuf], programs: &[(&str, Need)]) -> Vec<Need> {
+    programs
+        .iter()
+        .filter(|(program, _)| !path.iter().any(|folder| is_program(&folder.join(program))))
+        .map(|(_, need)| *need)
+        .collect()
 }
 
 fn find_postgres() -> Option<PathBuf> {
@@ -246,6 +269,23 @@ mod tests {
             shown(&[Need::Postgres, Need::Node, Need::Curl], true)[1],
             "apt-get install -y --no-install-recommends postgresql nodejs curl"
         );
+        assert_eq!(
+            shown(&[Need::Npm, Need::Chromium, Need::Chromedriver], true)[1],
+            "apt-get install -y --no-install-recommends npm chromium chromium-driver"
+        );
+    }
+
+    #[test]
+    fn a_program_counts_only_where_it_can_be_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = [PathBuf::from("/nowhere"), folder.path().to_owned()];
+        let missing = || not_in(&path, &PROGRAMS);
+        assert_eq!(missing(), PROGRAMS.map(|(_, need)| need));
+        let file = folder.path().join("chromium");
+        std::fs::write(&file, "").unwrap();
+        assert!(missing().contains(&Need::Chromium));
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(missing(), [Need::Npm, Need::Curl, Need::Chromedriver]);
     }
 
     #[test]
@@ -262,8 +302,8 @@ mod tests {
     #[test]
     fn every_missing_program_is_named() {
         assert_eq!(
-            names(&[Need::Postgres, Need::Curl]),
-            "a PostgreSQL server (initdb and postgres), curl"
+            names(&[Need::Postgres, Need::Curl, Need::Chromedriver]),
+            "a PostgreSQL server (initdb and postgres), curl, chromedriver"
         );
         assert!(Need::Node.what().contains(&NODE_MAJOR.to_string()));
     }
