@@ -55,6 +55,7 @@ impl App {
             .await
             .with_context(|| format!("cannot open the database {}", path.display()))?;
         let services = Services::start(db, clock, settings, true).await?;
+        services.people.warm_up().await;
         let control = ControlSocket::bind(&path, &owner)
             .context("cannot listen for commands beside the database")?;
         Ok(Self {
@@ -203,7 +204,8 @@ async fn forget_old(services: &Services) -> Result<(), DbError> {
     services
         .db
         .forget_audit_before(days_ago(services.settings.audit_days))
-        .await
+        .await?;
+    services.people.forget_past().await
 }
 
 /// Works until told to stop, and then no further.

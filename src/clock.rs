@@ -27,6 +27,11 @@ impl Time {
         Time(self.0.saturating_sub(by.as_micros() as i64))
     }
 
+    /// The moment this much later.
+    pub fn after(self, by: Duration) -> Time {
+        Time(self.0.saturating_add(by.as_micros() as i64))
+    }
+
     /// Whole minutes since 1970: the grain in which usage is counted.
     pub fn minute(self) -> i64 {
         self.0.div_euclid(60_000_000)

@@ -13,7 +13,11 @@ use std::{
 use clap::{Args, ValueEnum, builder::FalseyValueParser};
 use ipnet::IpNet;
 
-use crate::{db::DbUrl, tls::CertificateFiles};
+use crate::{
+    accounts::{Email, NameError},
+    db::DbUrl,
+    tls::CertificateFiles,
+};
 
 /// Where the database is.
 #[derive(Args, Clone, Debug)]
@@ -94,18 +98,20 @@ pub struct ServeArgs {
         long,
         value_name = "EMAIL",
         env = "TRUCKRADAR_SECURITY_CONTACT",
-        default_value = "security@truckradar.ai"
+        default_value = "security@truckradar.ai",
+        value_parser = contact
     )]
-    pub security_contact: String,
+    pub security_contact: Email,
 
     /// Whom dealers write to about plans, platform access and disputed listings.
     #[arg(
         long,
         value_name = "EMAIL",
         env = "TRUCKRADAR_SALES_CONTACT",
-        default_value = "sales@truckradar.ai"
+        default_value = "sales@truckradar.ai",
+        value_parser = contact
     )]
-    pub sales_contact: String,
+    pub sales_contact: Email,
 
     /// How long client addresses, User-Agents and counts of use are kept, in days.
     #[arg(long, value_name = "DAYS", env = "TRUCKRADAR_USAGE_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
@@ -288,6 +294,16 @@ fn spelt_by_browsers(host: &str) -> Option<String> {
     Some(host.to_owned())
 }
 
+/// An address to write to. It stands in pages, in `mailto:` links and in lines of text files, so it may hold only what needs
+/// no escaping in any of them.
+fn contact(text: &str) -> Result<Email, String> {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"@.-_+".contains(&c);
+    if !text.bytes().all(plain) {
+        return Err("an address here has letters, digits and . - _ + only, and one @".to_owned());
+    }
+    text.parse().map_err(|error: NameError| error.to_string())
+}
+
 impl ServeArgs {
     /// The certificate that the API's address shall use, if it shall speak TLS.
     pub fn certificate_files(&self) -> Option<CertificateFiles> {
@@ -325,11 +341,27 @@ impl ServeArgs {
                 self.admin_listen
             ));
         }
+        let mut secure = self.public_url.iter().map(PublicUrl::is_https);
+        if let Some(first) = secure.next()
+            && secure.any(|other| other != first)
+        {
+            problems.push(
+                "--public-url: give https:// addresses or http:// ones, not both. A session's cookie is for one or the \
+                 other, and would travel in the clear or not at all"
+                    .to_owned(),
+            );
+        }
         if self.listen == self.admin_listen && self.listen.port() != 0 {
             problems.push("--listen and --admin-listen must differ".to_owned());
         }
         problems
     }
+}
+
+/// The first public address that the environment names, for a command that runs without a server.
+pub fn public_url_of_environment() -> Option<PublicUrl> {
+    let named = std::env::var("TRUCKRADAR_PUBLIC_URL").ok()?;
+    named.split(',').next()?.trim().parse().ok()
 }
 
 /// The file of a SQLite database, or why this version cannot use the address.
@@ -381,6 +413,34 @@ mod tests {
             problems(&["--listen", "127.0.0.1:1", "--admin-listen", "127.0.0.1:1"]),
             1
         );
+    }
+
+    #[test]
+    fn a_contact_is_an_address_that_can_stand_anywhere() {
+        for good in ["security@truckradar.ai", "a.b+c_d-e@f-g.example"] {
+            assert_eq!(contact(good).map(String::from), Ok(good.to_owned()));
+        }
+        for bad in [
+            "",
+            "security",
+            "@host",
+            "name@",
+            "a@b@c",
+            " a@b",
+            "a@b\n",
+            "a@b\r\nContact: mailto:e@vil",
+            "a@b\u{0}",
+            "a@b\u{202e}",
+            "a@b?bcc=c@d",
+            "a%0a@b",
+            "<a@b>",
+            "\"a\"@b",
+            "a,b@c",
+            "mailto:a@b",
+            "https://a@b",
+        ] {
+            assert!(contact(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    accounts::{Email, Plan, Slug, passwords::Password, sellers::create_seller},
+    accounts::{Email, Plan, Slug, passwords::Password, sellers::create_seller, tokens::Token},
     clock::Time,
     db::{Db, DbError, NewSeller},
     ids::{KeyId, ListingId, SellerId},
@@ -31,6 +31,8 @@ const SELLERS: [(&str, &str, &str, &str, usize); 2] = [
 ];
 /// The unit that the documentation's examples ask for; the first Seller lists it.
 pub const EXAMPLE_VIN: &str = "3ALHCYFE3LDLM8435";
+/// Characters of the owners' password: short enough to type, and still random.
+const PASSWORD_CHARS: usize = 16;
 /// Rows of one statement when filling in bulk.
 const ROWS_PER_STATEMENT: usize = 2_000;
 /// Sellers of one transaction when filling in bulk.
@@ -200,17 +202,35 @@ fn example_record() -> Value {
     })
 }
 
-/// Fills an empty database with the demo's Sellers; answers the first one's key.
-pub async fn fill(services: &Services) -> anyhow::Result<SecretKey> {
+fn owner_of(slug: &str) -> String {
+    format!("owner@{slug}.example")
+}
+
+/// What a newcomer to the demo is given.
+pub struct Welcome {
+    /// The live key of the first Seller.
+    pub key: SecretKey,
+    /// The address of that Seller's owner.
+    pub email: String,
+    /// The owner's password, made for this run.
+    pub password: String,
+}
+
+/// Fills an empty database with the demo's Sellers.
+pub async fn fill(services: &Services) -> anyhow::Result<Welcome> {
     let authority = OperatorAuthority::assume();
+    let password: String = Token::generate()?
+        .reveal()
+        .chars()
+        .take(PASSWORD_CHARS)
+        .collect();
     let mut first = None;
     for (at, (slug, name, city, state, units)) in SELLERS.into_iter().enumerate() {
-        let owner: Email = format!("owner@{slug}.example").parse()?;
-        // Nobody is told this password: nothing can be signed in to yet.
-        let password = Password::new(SecretKey::generate()?.expose())?;
+        let owner: Email = owner_of(slug).parse()?;
         let slug: Slug = slug.parse()?;
         let (db, clock) = (&services.db, &services.clock);
-        let created = create_seller(db, clock, slug, name, owner, password).await?;
+        let created =
+            create_seller(db, clock, slug, name, owner, Password::new(&password, "")?).await?;
         let scope = authority.scope(created.seller);
         let models = if at == 0 { &TRUCKS[..] } else { &TRAILERS[..] };
         let mut records: Vec<Value> = (0..units as u64)
@@ -224,10 +244,15 @@ pub async fn fill(services: &Services) -> anyhow::Result<SecretKey> {
             results.iter().all(|result| result.outcome.is_ok()),
             "the demo's own inventory was refused"
         );
-        let made = services.keys.generate(scope, "operator", 0).await?;
+        let made = services.keys.generate(scope, 0).await?;
         first.get_or_insert(made.secret);
     }
-    first.ok_or_else(|| anyhow::anyhow!("the demo has no Seller"))
+    let key = first.ok_or_else(|| anyhow::anyhow!("the demo has no Seller"))?;
+    Ok(Welcome {
+        key,
+        email: owner_of(SELLERS[0].0),
+        password,
+    })
 }
 
 /// Fills an empty database with `sellers` Sellers, each with a live key and `listings` listings; answers the keys.

@@ -70,6 +70,8 @@ id_types! {
     ListingId,
     /// One of a Seller's locations.
     LocationId,
+    /// One browser that is signed in; safe to show, unlike its token.
+    SessionId,
     /// One entry of the audit log.
     AuditId,
     /// One running process; new at every start.

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use crate::{
     accounts::{
-        Email, Slug,
+        Email, Role, Slug, links,
         passwords::Password,
+        people::PersonError,
         sellers::{self, CreateSellerError},
     },
-    db::{DbError, KeyRow, SellerRow},
+    db::{DbError, KeyRow, OfKeys, SellerRow},
     inventory::{service::InventoryError, vin::Vin},
     keys::{
         format::{SecretKey, redact},
@@ -24,8 +25,6 @@ use crate::{
     services::Services,
 };
 
-/// Who the audit log names for every act of this module.
-const ACTOR: &str = "operator";
 /// Sellers in one answer of `seller list`.
 const SELLERS_PER_PAGE: i64 = 1_000;
 /// Clients in one answer of `key show`.
@@ -61,6 +60,36 @@ pub enum Command {
     SellerShow {
         /// Which.
         seller: Slug,
+    },
+    /// Makes an invitation.
+    UserInvite {
+        /// To which Seller.
+        seller: Slug,
+        /// Whom.
+        email: Email,
+        /// As what.
+        role: Role,
+    },
+    /// Changes a member's role.
+    UserRole {
+        /// Of which Seller.
+        seller: Slug,
+        /// Whose.
+        email: Email,
+        /// To what.
+        role: Role,
+    },
+    /// Ends a membership.
+    UserRemove {
+        /// Of which Seller.
+        seller: Slug,
+        /// Whose.
+        email: Email,
+    },
+    /// Makes a link to set a new password.
+    UserResetPassword {
+        /// Whose.
+        email: Email,
     },
     /// Makes a key, replacing the one before.
     KeyGenerate {
@@ -122,6 +151,12 @@ impl From<KeyActError> for Refused {
     }
 }
 
+impl From<PersonError> for Refused {
+    fn from(error: PersonError) -> Self {
+        Self::new(error)
+    }
+}
+
 impl From<CreateSellerError> for Refused {
     fn from(error: CreateSellerError) -> Self {
         Self::new(error)
@@ -147,7 +182,8 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             owner_email,
             owner_password,
         } => {
-            let password = Password::new(&owner_password).map_err(Refused::new)?;
+            let password =
+                Password::new(&owner_password, owner_email.as_str()).map_err(Refused::new)?;
             let (db, clock) = (&services.db, &services.clock);
             let created = sellers::create_seller(
                 db,
@@ -181,7 +217,7 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             let locations = services.db.locations(scope).await?;
             shown["members"] = members
                 .into_iter()
-                .map(|(email, role)| json!({"email": email, "role": role}))
+                .map(|m| json!({"email": m.email, "role": m.role}))
                 .collect();
             shown["locations"] = locations
                 .into_iter()
@@ -189,12 +225,41 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
                 .collect();
             Ok(json!({"seller": shown}))
         }
+        Command::UserInvite {
+            seller,
+            email,
+            role,
+        } => {
+            let (_, scope) = find(services, authority, &seller).await?;
+            let token = services.people.invite(scope, &email, role).await?;
+            let link = links::invitation(&services.settings.base_url, &token);
+            Ok(json!({"email": email, "role": role, "link": link}))
+        }
+        Command::UserRole {
+            seller,
+            email,
+            role,
+        } => {
+            let (_, scope) = find(services, authority, &seller).await?;
+            let member = services.people.member_by_email(scope, &email).await?;
+            let people = &services.people;
+            people.set_role(scope, member.user_id, role).await?;
+            Ok(json!({"user": {"id": member.user_id, "email": email}, "role": role}))
+        }
+        Command::UserRemove { seller, email } => {
+            let (_, scope) = find(services, authority, &seller).await?;
+            let member = services.people.member_by_email(scope, &email).await?;
+            services.people.remove_member(scope, member.user_id).await?;
+            Ok(json!({"removed": {"id": member.user_id, "email": email}}))
+        }
+        Command::UserResetPassword { email } => {
+            let token = services.people.reset_link(&email).await?;
+            let link = links::reset(&services.settings.base_url, &token);
+            Ok(json!({"email": email, "link": link}))
+        }
         Command::KeyGenerate { seller } => {
             let (row, scope) = find(services, authority, &seller).await?;
-            let made = services
-                .keys
-                .generate(scope, ACTOR, row.key_version)
-                .await?;
+            let made = services.keys.generate(scope, row.key_version).await?;
             Ok(json!({
                 "key": made.secret.expose(),
                 "key_id": made.key,
@@ -215,7 +280,7 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             let (_, scope) = find(services, authority, &seller).await?;
             // A key in the reason would be kept in the clear, and shown.
             let reason = redact(reason);
-            let expired = services.keys.expire(scope, ACTOR, &reason).await?;
+            let expired = services.keys.expire(scope, &reason).await?;
             Ok(json!({"expired": {"key_id": expired.key}, "receipt": expired.receipt}))
         }
         Command::KeyShow { seller } => {
@@ -226,7 +291,7 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             let since = services.clock.now().before(A_DAY).minute();
             let clients = services
                 .db
-                .clients_since(scope, since, CLIENTS_SHOWN)
+                .clients_since(scope, OfKeys::All, since, CLIENTS_SHOWN)
                 .await?;
             let (live, dead): (Vec<_>, Vec<_>) = keys.iter().partition(|key| key.state == "live");
             Ok(json!({
@@ -297,7 +362,7 @@ async fn seller_summary(
         "name": row.name,
         "plan": row.plan,
         "created_at": row.created_us,
-        "active_listings": services.db.count_active_listings(scope).await?,
+        "active_listings": services.db.count_listings(scope).await?.active,
         "key": live.map(key_summary),
     }))
 }

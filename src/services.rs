@@ -2,11 +2,15 @@
 //!
 //! Never: state that a restart may not lose, other than in the database.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
 use crate::{
+    accounts::people::People,
     clock::Clock,
     config::{Limits, PublicUrl, RateLimitMode, ServeArgs},
     db::{Db, DbError},
@@ -24,6 +28,8 @@ pub struct Services {
     pub keys: Arc<Keys>,
     /// Inventory.
     pub inventory: Arc<Inventory>,
+    /// The people who sign in.
+    pub people: Arc<People>,
     /// What the operator decided.
     pub settings: Settings,
 }
@@ -80,19 +86,24 @@ impl Settings {
         let speaks_tls = args.certificate_files().is_some();
         let scheme = if speaks_tls { "https" } else { "http" };
         let first = args.public_url.first();
+        // Listening on every address is none that a link could lead to.
+        let mut reached = api;
+        if api.ip().is_unspecified() {
+            reached.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
         Self {
             trusted_proxies: args.trusted_proxies.clone(),
             rate_limits: args.rate_limits,
             rules: Rules {
                 strict_vin: args.strict_vin,
             },
-            security_contact: args.security_contact.clone(),
-            sales_contact: args.sales_contact.clone(),
+            security_contact: args.security_contact.to_string(),
+            sales_contact: args.sales_contact.to_string(),
             usage_days: args.usage_days,
             audit_days: args.audit_days,
             public_urls: args.public_url.clone(),
             https: speaks_tls || first.is_some_and(PublicUrl::is_https),
-            base_url: first.map_or_else(|| format!("{scheme}://{api}"), PublicUrl::to_string),
+            base_url: first.map_or_else(|| format!("{scheme}://{reached}"), PublicUrl::to_string),
             limits,
         }
     }
@@ -110,6 +121,7 @@ impl Services {
         Ok(Self {
             keys: Arc::new(Keys::load(db.clone(), clock, serving).await?),
             inventory: Arc::new(Inventory::new(db.clone(), clock, settings.rules)),
+            people: Arc::new(People::new(db.clone(), clock)),
             db,
             clock,
             settings,

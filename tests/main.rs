@@ -19,6 +19,7 @@ mod story_auth;
 mod story_commands;
 mod story_dealers;
 mod story_inventory;
+mod story_people;
 mod tidy;
 mod tls;
 mod zero_window;

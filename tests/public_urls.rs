@@ -26,14 +26,14 @@ fn with_public_addresses_pages_are_answered_under_those_names_only() {
         "--public-url",
         "https://TruckRadar.example",
         "--public-url",
-        "http://trailerradar.example:8080/",
+        "https://trailerradar.example:8443/",
     ]);
     let port = served.api.port();
     // There are no pages yet: what is let through finds nothing.
     for host in [
         "truckradar.example".to_owned(),
         "TRUCKRADAR.example:443".to_owned(),
-        "trailerradar.example:8080".to_owned(),
+        "trailerradar.example:8443".to_owned(),
         format!("127.0.0.1:{port}"),
         format!("localhost:{port}"),
     ] {

@@ -57,16 +57,12 @@ pub async fn inside(
         "lone-star".parse().expect("a slug"),
         "o@t.example".parse().expect("an address"),
     );
-    let password = Password::new(PASSWORD).expect("long enough");
+    let password = Password::new(PASSWORD, "").expect("long enough");
     let made = create_seller(db, clock, slug, "Lone Star", email, password)
         .await
         .expect("created");
     let scope = OperatorAuthority::assume().scope(made.seller);
-    let key = services
-        .keys
-        .generate(scope, "test", 0)
-        .await
-        .expect("generated");
+    let key = services.keys.generate(scope, 0).await.expect("generated");
     let any = "127.0.0.1:0".parse().expect("an address");
     let mut server = Server::bind(any, any, limits).expect("binds");
     if let Some(certificate) = certificate {

@@ -252,6 +252,87 @@ fn command_in(said: &str, word: &str) -> String {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// People.
+
+#[test]
+fn people_are_let_in_raised_and_shown_out() {
+    with_and_without_a_server(|place, _| {
+        run(
+            place,
+            &create_args("lone-star", "owner@lone.example"),
+            PASSWORD,
+        )
+        .assert_done();
+        let user = |act: &'static str, email: &'static str, role: Option<&'static str>| {
+            let mut args = vec!["user", act, "--seller", "lone-star", "--email", email];
+            args.extend(role.into_iter().flat_map(|role| ["--role", role]));
+            args
+        };
+        let invited = json_of(
+            place,
+            &user("invite", "Ann@lone.example", Some("viewer")),
+            "",
+        );
+        assert_eq!(names(&invited), ["email", "link", "role"]);
+        assert_eq!(invited["email"], "ann@lone.example");
+        let link = invited["link"].as_str().expect("a link");
+        assert!(link.starts_with("http://127.0.0.1:") && link.contains("/invitation?token="));
+        let told = run(
+            place,
+            &user("invite", "ann@lone.example", Some("admin")),
+            "",
+        )
+        .assert_done();
+        assert!(told.out.contains("/invitation?token=") && !told.out.contains(link));
+        assert!(told.out.contains("once, for 7 days"), "{told:?}");
+        run(
+            place,
+            &user("invite", "owner@lone.example", Some("viewer")),
+            "",
+        )
+        .assert_refused("owner@lone.example is a member already");
+
+        // Not a member yet: an invitation is an offer.
+        run(place, &user("role", "ann@lone.example", Some("admin")), "")
+            .assert_refused("there is no such member");
+        run(place, &user("remove", "ann@lone.example", None), "")
+            .assert_refused("there is no such member");
+        for act in [
+            user("role", "owner@lone.example", Some("viewer")),
+            user("remove", "owner@lone.example", None),
+        ] {
+            run(place, &act, "").assert_refused("a dealer account needs an owner");
+        }
+        let kept = json_of(
+            place,
+            &user("role", "owner@lone.example", Some("owner")),
+            "",
+        );
+        assert_eq!(kept["role"], "owner");
+
+        let reset = ["user", "reset-password", "--email", "owner@lone.example"];
+        let link = json_of(place, &reset, "")["link"].clone();
+        assert!(
+            link.as_str()
+                .is_some_and(|link| link.contains("/reset-password?token="))
+        );
+        run(
+            place,
+            &["user", "reset-password", "--email", "a@b.example"],
+            "",
+        )
+        .assert_refused("no user has the address a@b.example");
+        for wrong in [
+            user("invite", "nobody", Some("viewer")),
+            user("invite", "ann@lone.example", Some("king")),
+            user("invite", "ann@lone.example", None),
+        ] {
+            run(place, &wrong, "").assert_wrong_usage();
+        }
+    });
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Sellers.
 
 #[test]
@@ -882,6 +963,11 @@ fn every_command_explains_itself() {
         "seller list",
         "seller show",
         "serve",
+        "user",
+        "user invite",
+        "user remove",
+        "user reset-password",
+        "user role",
     ];
     assert_eq!(names, expected.map(str::to_owned).into());
     for words in &all {
@@ -989,6 +1075,47 @@ fn acting_commands(folder: &Path) -> Vec<(Vec<String>, &'static str)> {
         (vec!["demo", "--sellers", "1", "--keys-out", &keys], ""),
         (vec!["seller", "list"], ""),
         (vec!["seller", "show", "--seller", "new"], ""),
+        (
+            vec![
+                "user",
+                "invite",
+                "--seller",
+                "new",
+                "--email",
+                "c@d.example",
+                "--role",
+                "viewer",
+            ],
+            "",
+        ),
+        (
+            vec![
+                "user",
+                "role",
+                "--seller",
+                "new",
+                "--email",
+                "owner@new.example",
+                "--role",
+                "owner",
+            ],
+            "",
+        ),
+        (
+            vec![
+                "user",
+                "remove",
+                "--seller",
+                "new",
+                "--email",
+                "owner@new.example",
+            ],
+            "",
+        ),
+        (
+            vec!["user", "reset-password", "--email", "owner@new.example"],
+            "",
+        ),
         (vec!["key", "generate", "--seller", "new"], ""),
         (
             vec!["key", "expire", "--seller", "new", "--reason", "x"],
@@ -1017,7 +1144,7 @@ fn acting_commands(folder: &Path) -> Vec<(Vec<String>, &'static str)> {
                 .to_owned()
         })
         .collect();
-    let groups = ["", "seller", "key", "listing"];
+    let groups = ["", "seller", "key", "listing", "user"];
     let known = every_command().into_iter().map(|words| words.join(" "));
     let known: BTreeSet<String> = known.filter(|name| !groups.contains(&&**name)).collect();
     assert_eq!(named, known, "a command is missing here");
@@ -1101,6 +1228,8 @@ fn no_command_waits_for_somebody_to_type() {
             ran.assert_refused("is expected on standard input");
         } else if words[0] == "listing" {
             ran.assert_refused("no dealer has an active listing");
+        } else if words.join(" ").starts_with("user remove") {
+            ran.assert_refused("a dealer account needs an owner");
         } else {
             ran.assert_done();
         }

@@ -41,8 +41,12 @@ const RANK: &[(&str, &[&str])] = &[
             "inventory::pipeline",
             "inventory::service",
             "accounts::dealers",
+            "accounts::members",
             "accounts::passwords",
+            "accounts::people",
             "accounts::sellers",
+            "accounts::sessions",
+            "accounts::sign_in",
         ],
     ),
     ("the options", &["config"]),
@@ -58,7 +62,9 @@ const RANK: &[(&str, &[&str])] = &[
             "inventory::validate",
             "inventory::vin",
             "accounts",
+            "accounts::links",
             "accounts::names",
+            "accounts::tokens",
         ],
     ),
     (
@@ -77,9 +83,20 @@ const CRATES: &[(&str, &[&str])] = &[
 /// Who may act without a key: the command line's acts and the demo, which somebody with access to the machine started.
 const ASSUMES_AUTHORITY: &[&str] = &["src/demo.rs", "src/operator.rs"];
 
-/// Where a key leaves the program: the answer to `key generate`, the demo's curl and its password that nobody is told, and
-/// the file of `demo --keys-out`. The list may only become shorter.
-const KEYS_LEAVE: &[&str] = &["src/cli/serve.rs", "src/demo.rs", "src/operator.rs"];
+/// Where a key leaves the program: the answer to `key generate`, the demo's curl and the file of `demo --keys-out`, and the
+/// one page that shows it. The list may only become shorter.
+const KEYS_LEAVE: &[&str] = &["src/cli/serve.rs", "src/operator.rs"];
+
+/// Who makes a membership into the right to act on a Seller: the session, for a membership that it found in the database.
+const MINTS_BY_MEMBERSHIP: &[&str] = &["src/accounts/sessions.rs"];
+
+/// Where a session's token or a link leaves the program: the cookie, the link, the form that a link leads to; and the demo,
+/// which makes its password of one, as the hash of nobody's password does.
+const TOKENS_LEAVE: &[&str] = &[
+    "src/accounts/links.rs",
+    "src/accounts/passwords.rs",
+    "src/demo.rs",
+];
 
 /// Beyond this a file holds two ideas.
 const LINES_MAX: usize = 600;
@@ -306,6 +323,26 @@ fn keys_that_leave_elsewhere(sources: &[Source]) -> Vec<String> {
         |source| source.lines_with_any(&calls),
         KEYS_LEAVE,
         "lets a key out, which the allow-list does not know",
+    )
+}
+
+fn memberships_minted_elsewhere(sources: &[Source]) -> Vec<String> {
+    let calls: [&[&str]; 2] = [&["::", "by_membership"], &[".", "by_membership"]];
+    compare_with_list(
+        sources,
+        |source| source.lines_with_any(&calls),
+        MINTS_BY_MEMBERSHIP,
+        "makes a Seller's scope of a membership, which only a session that found it may",
+    )
+}
+
+fn tokens_that_leave_elsewhere(sources: &[Source]) -> Vec<String> {
+    let calls: [&[&str]; 2] = [&[".", "reveal"], &["::", "reveal"]];
+    compare_with_list(
+        sources,
+        |source| source.lines_with_any(&calls),
+        TOKENS_LEAVE,
+        "lets a token out, which the allow-list does not know",
     )
 }
 
@@ -579,6 +616,12 @@ fn a_key_leaves_in_the_few_places_that_the_allow_list_names() {
 }
 
 #[test]
+fn a_membership_becomes_a_right_where_it_was_found_and_a_token_leaves_where_it_must() {
+    assert_none(memberships_minted_elsewhere(&sources()));
+    assert_none(tokens_that_leave_elsewhere(&sources()));
+}
+
+#[test]
 fn every_file_says_what_it_is_for_and_what_it_must_never_do() {
     assert_none(openings_missing(&sources()));
 }
@@ -737,7 +780,14 @@ fn a_door_that_is_not_on_its_list_would_be_named() {
     // Needed no more, so it must go.
     let said = about(keys_that_leave_elsewhere, "src/operator.rs", "");
     assert_eq!(said.len(), 1, "{said:?}");
+    let mints = "fn f() { SellerScope::by_membership(seller, user); }";
+    let said = about(memberships_minted_elsewhere, "src/http/caller.rs", mints);
+    assert_eq!(said.len(), 1, "{said:?}");
+    let reveals = "fn f(t: Token) { log(t.reveal()); }";
+    let said = about(tokens_that_leave_elsewhere, "src/app.rs", reveals);
+    assert_eq!(said.len(), 1, "{said:?}");
     assert!(KEYS_LEAVE.len() <= 3 && ASSUMES_AUTHORITY.len() <= 2);
+    assert!(MINTS_BY_MEMBERSHIP.len() <= 1 && TOKENS_LEAVE.len() <= 5);
 }
 
 #[test]

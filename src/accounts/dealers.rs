@@ -6,13 +6,10 @@ use serde_json::{Map, Value};
 
 use super::{Email, Slug, sellers::NAME_CHARS_MAX};
 use crate::{
-    clock::Clock,
+    clock::{Clock, Time},
     db::{AuditEntry, Db, DbError, DealerChange, LocationRow, SellerRow},
     ids::{AuditId, LocationId},
-    keys::{
-        format::PREFIX,
-        scope::{Authority, SellerScope},
-    },
+    keys::{format::PREFIX, scope::SellerScope},
 };
 
 /// Locations of one Seller at most.
@@ -88,6 +85,71 @@ pub fn parse_upsert(body: &Map<String, Value>) -> Result<DealerBody, DealerError
 /// clears one.
 pub fn parse_patch(body: &Map<String, Value>) -> Result<DealerBody, DealerError> {
     parse(body, false)
+}
+
+/// One change of a Seller's locations, as a person makes it.
+#[derive(Debug)]
+pub enum LocationChange {
+    /// One more.
+    Add(LocationRow),
+    /// This one less.
+    Remove(LocationId),
+}
+
+/// Reads one location, under the rules of the whole record's.
+pub fn parse_location(record: &Value) -> Result<LocationRow, DealerError> {
+    let mut issues = Vec::new();
+    let one = Value::from(vec![record.clone()]);
+    let parsed = parse_locations(&mut issues, &one).unwrap_or_default();
+    match parsed.into_iter().next() {
+        Some(location) if issues.is_empty() => Ok(location),
+        _ => Err(DealerError::Invalid(issues)),
+    }
+}
+
+/// Makes one change of the scope's locations; the others stay what they are.
+pub async fn change_locations(
+    db: &Db,
+    clock: &Clock,
+    scope: SellerScope,
+    change: LocationChange,
+) -> Result<(), DealerError> {
+    let refused = |message: &str| {
+        let mut issues = Vec::new();
+        issue(&mut issues, "locations", message);
+        Err(DealerError::Invalid(issues))
+    };
+    // Alone among the Seller's writes: what is read here must still hold when it is written.
+    let mut tx = db.begin_change(scope).await?;
+    let mut locations = tx.locations().await?;
+    match change {
+        LocationChange::Add(_) if locations.len() >= LOCATIONS_MAX => {
+            return refused("are 100 already, which is the most");
+        }
+        LocationChange::Add(location) => locations.push(location),
+        LocationChange::Remove(id) => {
+            let before = locations.len();
+            locations.retain(|location| location.id != id);
+            if locations.len() == before {
+                return refused("do not include this one any more: somebody removed it");
+            }
+        }
+    }
+    tx.replace_locations(&locations).await?;
+    tx.append_audit(&changed(clock.now(), scope)).await?;
+    Ok(tx.commit().await?)
+}
+
+fn changed(at: Time, scope: SellerScope) -> AuditEntry {
+    AuditEntry {
+        id: AuditId::new(),
+        at,
+        actor: scope.actor(),
+        seller: Some(scope.seller()),
+        act: "dealer.changed",
+        key: None,
+        detail: serde_json::json!({}),
+    }
 }
 
 fn parse(body: &Map<String, Value>, with_locations: bool) -> Result<DealerBody, DealerError> {
@@ -311,19 +373,7 @@ pub async fn change(
     if let Some(locations) = &body.locations {
         tx.replace_locations(locations).await?;
     }
-    tx.append_audit(&AuditEntry {
-        id: AuditId::new(),
-        at: now,
-        actor: match scope.authority() {
-            Authority::Key(key) => format!("key:{key}"),
-            Authority::Operator => "operator".into(),
-        },
-        seller: Some(scope.seller()),
-        act: "dealer.changed",
-        key: None,
-        detail: serde_json::json!({}),
-    })
-    .await?;
+    tx.append_audit(&changed(now, scope)).await?;
     tx.commit().await?;
     read(db, scope, body.slug.as_str()).await
 }

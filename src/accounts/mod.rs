@@ -3,8 +3,14 @@
 //! Never: an account reached through a name from a request without a scope that proves the right to it.
 
 pub mod dealers;
+pub mod links;
+pub mod members;
 pub mod names;
 pub mod passwords;
+pub mod people;
 pub mod sellers;
+pub mod sessions;
+pub mod sign_in;
+pub mod tokens;
 
 pub use self::names::{Email, NameError, Plan, Role, Slug};

@@ -158,6 +158,22 @@ named! {
     Viewer = "viewer"
 }
 
+impl Role {
+    /// Whether somebody of this role may change what the Seller has: its key, its listings, what it says of itself.
+    pub fn may_act(self) -> bool {
+        matches!(self, Self::Owner | Self::Admin)
+    }
+
+    /// Whether somebody of this role may make, change or remove a member of the other role.
+    pub fn may_manage(self, other: Role) -> bool {
+        match self {
+            Self::Owner => true,
+            Self::Admin => other != Self::Owner,
+            Self::Viewer => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@ mod maintenance;
 mod print;
 mod seller;
 mod serve;
+mod user;
 
 use std::{io::Read, process::ExitCode, time::Duration};
 
@@ -75,6 +76,9 @@ enum Top {
     /// Create and look at Sellers (dealer accounts).
     #[command(subcommand)]
     Seller(seller::SellerCommand),
+    /// Let people in, and say how far they may act.
+    #[command(subcommand)]
+    User(user::UserCommand),
     /// Make, kill and look at API keys.
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -158,6 +162,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Top::Serve(command) => command.run(&common).await,
         Top::Demo(command) => command.run(&common).await,
         Top::Seller(command) => command.run(&common).await,
+        Top::User(command) => command.run(&common).await,
         Top::Key(command) => command.run(&common).await,
         Top::Listing(command) => command.run(&common).await,
         Top::Migrate => maintenance::migrate(&common).await,
@@ -211,7 +216,12 @@ async fn perform(common: &Common, command: Command, missing: IfMissing) -> anyho
 /// Performs an act in this process, which owns the database.
 async fn alone(database: &DbUrl, command: Command) -> anyhow::Result<Answer> {
     let db = Db::open(database).await?;
-    let services = Services::start(db, Clock::system(), Settings::default(), false).await?;
+    let mut settings = Settings::default();
+    // There is no server to ask what its links begin with, but the same environment as the server's may say it.
+    if let Some(url) = config::public_url_of_environment() {
+        settings.base_url = url.to_string();
+    }
+    let services = Services::start(db, Clock::system(), settings, false).await?;
     let answer = operator::perform(&services, command).await;
     services.db.close().await;
     Ok(answer)

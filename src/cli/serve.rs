@@ -64,9 +64,11 @@ impl Serve {
                  {program} seller create --name 'Lone Star Trucks' --slug lone-star-trucks \\\n    \
                  --owner-email owner@lonestar.example --owner-password-stdin{}\n\n\
                  (then the owner's password, Enter and Ctrl-D), and after it:\n\n  \
-                 {program} key generate --seller lone-star-trucks{}\n",
+                 {program} key generate --seller lone-star-trucks{}\n\n\
+                 or sign in as the owner at {}/login and press the button in Settings, API Key.\n",
                 database_option(database),
                 database_option(database),
+                app.services().settings.base_url,
             );
         }
         app.run(stop).await
@@ -101,21 +103,27 @@ async fn demo(mut args: ServeArgs) -> anyhow::Result<()> {
     args.listen = free_or_any(args.listen);
     args.admin_listen = free_or_any(args.admin_listen);
     let app = App::start(&args, &database, Clock::system()).await?;
-    let key = demo::fill(app.services()).await?;
+    let welcome = demo::fill(app.services()).await?;
     let api = app.api_url()?;
     print::text(&format!(
         "TruckRadar runs on {api} with two made-up dealers (Ctrl-C ends it and removes its data).\n\n\
-         Ask for a truck of Lone Star Trucks:\n\n  \
+         Sign in as the owner of Lone Star Trucks, and look at Settings, API Key:\n\n  \
+         {api}/login\n  \
+         e-mail    {}\n  \
+         password  {}\n\n\
+         Ask for one of its trucks:\n\n  \
          curl -i {api}/api/v1/inventory/{} \\\n    \
          -H \"Authorization: Bearer {}\"\n\n\
-         Replace the key, and see the old one die at once:\n\n  \
+         Replace the key, there or here, and see the old one die at once:\n\n  \
          {} key generate --seller lone-star-trucks{}\n",
+        welcome.email,
+        welcome.password,
         demo::EXAMPLE_VIN,
-        key.expose(),
+        welcome.key.expose(),
         program(),
         database_option(&database),
     ))?;
-    drop(key);
+    drop(welcome);
     app.run(stop).await
 }
 

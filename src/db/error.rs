@@ -11,8 +11,8 @@ pub enum DbError {
     /// Another row already has what must be unique.
     #[error("a row with this unique value exists")]
     Unique,
-    /// The key that authorised this write is no longer live.
-    #[error("the key that authorised this write is dead")]
+    /// What authorised this write holds no more: its key is dead, or its User is no longer a member who may act.
+    #[error("the key or the membership that authorised this write is no more")]
     Fenced,
     /// A row holds what this program cannot have written.
     #[error("stored data is damaged: {0}")]

@@ -40,6 +40,17 @@ impl From<ListingRow> for Listing {
     }
 }
 
+/// How many listings there are in each state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]
+pub struct ListingCounts {
+    /// For sale.
+    pub active: i64,
+    /// Sold.
+    pub sold: i64,
+    /// No longer offered.
+    pub expired: i64,
+}
+
 /// Which of a Seller's listings to page through; an absent condition admits all.
 #[derive(Clone, Debug, Default)]
 pub struct ListingFilter {
@@ -143,11 +154,14 @@ impl Db {
         Ok(rows.into_iter().map(Listing::from).collect())
     }
 
-    /// How many active listings a Seller has.
-    pub async fn count_active_listings(&self, scope: SellerScope) -> Result<i64, DbError> {
-        const SQL: &str =
-            "SELECT COUNT(*) FROM listings WHERE seller_id = $1 AND status = 'active'";
-        Ok(on_db!(self, |pool| sqlx::query_scalar(SQL)
+    /// How many listings a Seller has in each state.
+    pub async fn count_listings(&self, scope: SellerScope) -> Result<ListingCounts, DbError> {
+        const SQL: &str = "SELECT \
+             CAST(COALESCE(SUM(CASE status WHEN 'active' THEN 1 ELSE 0 END), 0) AS BIGINT) AS active, \
+             CAST(COALESCE(SUM(CASE status WHEN 'sold' THEN 1 ELSE 0 END), 0) AS BIGINT) AS sold, \
+             CAST(COALESCE(SUM(CASE status WHEN 'expired' THEN 1 ELSE 0 END), 0) AS BIGINT) AS expired \
+             FROM listings WHERE seller_id = $1";
+        Ok(on_db!(self, |pool| sqlx::query_as(SQL)
             .bind(scope.seller())
             .fetch_one(pool)
             .await)?)

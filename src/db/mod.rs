@@ -10,7 +10,9 @@ mod audit;
 mod error;
 mod keys;
 mod listings;
+mod people;
 mod sellers;
+mod sessions;
 mod types;
 mod usage;
 
@@ -34,9 +36,11 @@ pub use self::{
     audit::AuditEntry,
     error::DbError,
     keys::{IdentifiedKey, KeyRow},
-    listings::ListingFilter,
-    sellers::{DealerChange, LocationRow, NewSeller, SellerRow, UserRow},
-    usage::{ClientUse, UsageRow},
+    listings::{ListingCounts, ListingFilter},
+    people::{LinkKind, LinkRow, MemberRow, MembershipRow, UserRow},
+    sellers::{DealerChange, LocationRow, NewSeller, SellerRow},
+    sessions::SessionRow,
+    usage::{ClientUse, OfKeys, UsageRow},
 };
 use crate::{
     ids::SellerId,
@@ -109,6 +113,9 @@ pub struct SqliteDb {
     /// One place in the writer's queue for all dealers' writes, however many wait: a change of keys, which is not among
     /// them, waits for one write at most. A flood must not stop the revocation of the key it comes with.
     ordinary_writes: Arc<Semaphore>,
+    /// The same for what people do who sign in: apart, so that a flood of batches under a leaked key does not keep its owner
+    /// from signing in and replacing it.
+    people_writes: Arc<Semaphore>,
     /// Pages of listings read at once: they may take long, and must leave connections to everything else.
     pages: Arc<Semaphore>,
     /// When the write-ahead log had last been written at the last checkpoint.
@@ -118,6 +125,8 @@ pub struct SqliteDb {
 /// An open transaction that may write. Dropped without [`WriteTx::commit`], it changes nothing.
 pub struct WriteTx {
     inner: Tx,
+    /// Its place among the ordinary writes, if it is one. Given back when the transaction has ended, so it stands last.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 enum Tx {
@@ -129,8 +138,6 @@ enum Tx {
 pub struct ScopedTx {
     tx: WriteTx,
     scope: SellerScope,
-    /// Given back when the transaction has ended, so it stands last.
-    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// Runs one query on whichever engine a [`Db`] is: `on_db!(self, |pool| query.fetch_one(pool).await)`.
@@ -205,6 +212,7 @@ impl Db {
                     writer,
                     path: path.clone(),
                     ordinary_writes: Arc::new(Semaphore::new(1)),
+                    people_writes: Arc::new(Semaphore::new(1)),
                     pages: Arc::new(Semaphore::new(PAGES_AT_ONCE)),
                     checkpointed: Arc::default(),
                 }))
@@ -230,6 +238,7 @@ impl Db {
             writer: pool,
             path: path.to_owned(),
             ordinary_writes: Arc::new(Semaphore::new(1)),
+            people_writes: Arc::new(Semaphore::new(1)),
             pages: Arc::new(Semaphore::new(PAGES_AT_ONCE)),
             checkpointed: Arc::default(),
         }))
@@ -292,48 +301,46 @@ impl Db {
     }
 
     /// Opens a transaction for a write on behalf of a scope, after checking inside it that the scope still holds: the key
-    /// that gave it is live. This is the fence. A change of the key takes the same lock exclusively, so it waits for
-    /// writes in flight, and none authorised by the old key commits after it.
+    /// that gave it is live, or the User is still a member who may act. This is the fence. A change of the key or of the
+    /// members takes the same lock exclusively, so it waits for writes in flight, and none authorised by the old key
+    /// commits after it.
     ///
-    /// [`DbError::Fenced`] if the key is dead by now.
+    /// [`DbError::Fenced`] if the key is dead by now, or the member one no more.
     pub async fn begin_write(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
-        let place = match self {
-            Self::Sqlite(db) => Some(place_in(&db.ordinary_writes).await?),
-            Self::Postgres(_) => None,
-        };
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_after(|db| &db.ordinary_writes).await?;
         tx.lock_owner(scope.seller(), Lock::Shared).await?;
-        // A separate statement, after the lock was granted: under READ COMMITTED only a statement that began after the
-        // change committed sees it.
-        if let Authority::Key(key) = scope.authority() {
-            const SQL: &str =
-                "SELECT 1 FROM api_keys WHERE id = $1 AND seller_id = $2 AND state = 'live'";
-            let live = on_tx!(tx, |conn| sqlx::query(SQL)
-                .bind(key)
-                .bind(scope.seller())
-                .fetch_optional(conn)
-                .await
-                .map(|row| row.is_some()))?;
-            if !live {
-                return Err(DbError::Fenced);
-            }
-        }
-        Ok(ScopedTx {
-            tx,
-            scope,
-            _place: place,
-        })
+        tx.check_authority(scope).await?;
+        Ok(ScopedTx { tx, scope })
     }
 
-    /// Opens a transaction that changes what keys of a Seller are good; it waits until every write in flight under them
-    /// has ended.
+    /// Opens a transaction that changes what keys of a Seller are good, or who may act for it; it waits until every write
+    /// in flight has ended. [`DbError::Fenced`] as for a write.
     pub async fn begin_change(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
         let mut tx = self.begin().await?;
         tx.lock_owner(scope.seller(), Lock::Exclusive).await?;
-        Ok(ScopedTx {
-            tx,
-            scope,
-            _place: None,
+        tx.check_authority(scope).await?;
+        Ok(ScopedTx { tx, scope })
+    }
+
+    /// Opens a transaction as [`Db::begin`] does, but one that waits for its turn among the others of this kind: for what
+    /// people and strangers can cause in any number.
+    pub async fn begin_in_turn(&self) -> Result<WriteTx, DbError> {
+        self.begin_after(|db| &db.people_writes).await
+    }
+
+    /// Opens a transaction once there is a place in one of SQLite's queues.
+    async fn begin_after(
+        &self,
+        queue: impl FnOnce(&SqliteDb) -> &Arc<Semaphore>,
+    ) -> Result<WriteTx, DbError> {
+        let place = match self {
+            Self::Sqlite(db) => Some(place_in(queue(db)).await?),
+            Self::Postgres(_) => None,
+        };
+        let tx = self.begin().await?;
+        Ok(WriteTx {
+            _place: place,
+            ..tx
         })
     }
 
@@ -353,7 +360,10 @@ impl Db {
                 Tx::Postgres(tx)
             }
         };
-        Ok(WriteTx { inner })
+        Ok(WriteTx {
+            inner,
+            _place: None,
+        })
     }
 
     /// Moves what the write-ahead log holds into the SQLite file, when there is enough of it. Does nothing on PostgreSQL.
@@ -446,9 +456,36 @@ impl WriteTx {
         Ok(())
     }
 
+    /// Whether the scope still holds, in a statement of its own after the lock was granted: under READ COMMITTED only a
+    /// statement that began after a change committed sees it.
+    async fn check_authority(&mut self, scope: SellerScope) -> Result<(), DbError> {
+        const KEY: &str =
+            "SELECT 1 FROM api_keys WHERE id = $1 AND seller_id = $2 AND state = 'live'";
+        const MEMBER: &str = "SELECT 1 FROM memberships \
+             WHERE user_id = $1 AND seller_id = $2 AND role IN ('owner', 'admin')";
+        let holds = match scope.authority() {
+            Authority::Key(key) => on_tx!(self, |conn| sqlx::query(KEY)
+                .bind(key)
+                .bind(scope.seller())
+                .fetch_optional(conn)
+                .await
+                .map(|row| row.is_some()))?,
+            Authority::Member(user) => on_tx!(self, |conn| sqlx::query(MEMBER)
+                .bind(user)
+                .bind(scope.seller())
+                .fetch_optional(conn)
+                .await
+                .map(|row| row.is_some()))?,
+            Authority::Operator => true,
+        };
+        if holds { Ok(()) } else { Err(DbError::Fenced) }
+    }
+
     /// Makes the transaction durable and visible. After an error the outcome is unknown: it may have been committed.
     pub async fn commit(self) -> Result<(), DbError> {
-        match self.inner {
+        // The place is held until the transaction has ended.
+        let Self { inner, _place } = self;
+        match inner {
             Tx::Sqlite(tx) => tx.commit().await?,
             Tx::Postgres(tx) => tx.commit().await?,
         }

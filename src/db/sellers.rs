@@ -1,4 +1,4 @@
-//! Sellers, their locations, and the people who may act for them.
+//! Sellers and their locations.
 //!
 //! Never: a Seller changed through its slug. A slug finds a Seller; only a scope may change it.
 
@@ -6,9 +6,9 @@ use sqlx::FromRow;
 
 use super::{Db, DbError, ScopedTx, Tx, WriteTx, on_db, on_tx};
 use crate::{
-    accounts::{Email, Plan, Role, Slug},
+    accounts::{Plan, Slug},
     clock::Time,
-    ids::{LocationId, SellerId, UserId},
+    ids::{LocationId, SellerId},
     keys::scope::SellerScope,
 };
 
@@ -58,15 +58,6 @@ pub struct LocationRow {
     pub phone: Option<String>,
 }
 
-/// A person who signs in.
-#[derive(Clone, Debug, FromRow)]
-pub struct UserRow {
-    /// Its id.
-    pub id: UserId,
-    /// Argon2id in PHC form.
-    pub password_hash: String,
-}
-
 /// What a new Seller starts from.
 #[derive(Clone, Debug)]
 pub struct NewSeller {
@@ -102,6 +93,18 @@ impl Db {
              created_us, updated_us FROM sellers WHERE slug = $1";
         Ok(on_db!(self, |pool| sqlx::query_as(SQL)
             .bind(slug.as_str())
+            .fetch_optional(pool)
+            .await)?)
+    }
+
+    /// A Seller's short name and name, which an invited person may know before accepting.
+    pub async fn seller_names(
+        &self,
+        seller: SellerId,
+    ) -> Result<Option<(String, String)>, DbError> {
+        const SQL: &str = "SELECT slug, name FROM sellers WHERE id = $1";
+        Ok(on_db!(self, |pool| sqlx::query_as(SQL)
+            .bind(seller)
             .fetch_optional(pool)
             .await)?)
     }
@@ -143,26 +146,6 @@ impl Db {
         Ok(on_db!(self, |pool| sqlx::query_as(SQL)
             .bind(scope.seller())
             .fetch_all(pool)
-            .await)?)
-    }
-
-    /// The scope's members: e-mail address and role, owners first.
-    pub async fn members(&self, scope: SellerScope) -> Result<Vec<(String, Role)>, DbError> {
-        const SQL: &str = "SELECT u.email, m.role FROM memberships m JOIN users u ON u.id = m.user_id \
-             WHERE m.seller_id = $1 \
-             ORDER BY CASE m.role WHEN 'owner' THEN 0 WHEN 'admin' THEN 1 ELSE 2 END, u.email";
-        Ok(on_db!(self, |pool| sqlx::query_as(SQL)
-            .bind(scope.seller())
-            .fetch_all(pool)
-            .await)?)
-    }
-
-    /// The User with this address.
-    pub async fn user_by_email(&self, email: &Email) -> Result<Option<UserRow>, DbError> {
-        const SQL: &str = "SELECT id, password_hash FROM users WHERE email = $1";
-        Ok(on_db!(self, |pool| sqlx::query_as(SQL)
-            .bind(email.as_str())
-            .fetch_optional(pool)
             .await)?)
     }
 }
@@ -220,47 +203,6 @@ impl WriteTx {
         }
         Ok(())
     }
-
-    /// Adds a User; [`DbError::Unique`] if the address is taken.
-    pub async fn insert_user(
-        &mut self,
-        id: UserId,
-        email: &Email,
-        password_hash: &str,
-        at: Time,
-    ) -> Result<(), DbError> {
-        const SQL: &str =
-            "INSERT INTO users (id, email, password_hash, created_us) VALUES ($1, $2, $3, $4)";
-        on_tx!(self, |conn| sqlx::query(SQL)
-            .bind(id)
-            .bind(email.as_str())
-            .bind(password_hash)
-            .bind(at)
-            .execute(conn)
-            .await
-            .map(drop))?;
-        Ok(())
-    }
-
-    /// Makes a User a member of a Seller; [`DbError::Unique`] if it is one already.
-    pub async fn insert_membership(
-        &mut self,
-        user: UserId,
-        seller: SellerId,
-        role: Role,
-        at: Time,
-    ) -> Result<(), DbError> {
-        const SQL: &str = "INSERT INTO memberships (user_id, seller_id, role, created_us) VALUES ($1, $2, $3, $4)";
-        on_tx!(self, |conn| sqlx::query(SQL)
-            .bind(user)
-            .bind(seller)
-            .bind(role)
-            .bind(at)
-            .execute(conn)
-            .await
-            .map(drop))?;
-        Ok(())
-    }
 }
 
 impl ScopedTx {
@@ -290,6 +232,16 @@ impl ScopedTx {
             .await
             .map(drop))?;
         Ok(())
+    }
+
+    /// The scope's locations, as they are under this transaction's lock.
+    pub async fn locations(&mut self) -> Result<Vec<LocationRow>, DbError> {
+        const SQL: &str = "SELECT id, name, street, city, state, postal_code, phone \
+             FROM seller_locations WHERE seller_id = $1 ORDER BY position";
+        Ok(on_tx!(self.tx, |conn| sqlx::query_as(SQL)
+            .bind(self.scope.seller())
+            .fetch_all(conn)
+            .await)?)
     }
 
     /// Replaces the scope's locations by these, in this order.

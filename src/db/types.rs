@@ -9,7 +9,7 @@ use sqlx::{Database, Decode, Encode, Type, encode::IsNull, error::BoxDynError};
 use crate::{
     accounts::{Plan, Role},
     clock::Time,
-    ids::{AuditId, KeyId, ListingId, LocationId, SellerId, UserId},
+    ids::{AuditId, KeyId, ListingId, LocationId, SellerId, SessionId, UserId},
     inventory::{listing::ListingStatus, vin::Vin},
 };
 
@@ -51,6 +51,7 @@ as_text! {
     ListingId => |id| id.to_text().into(),
     LocationId => |id| id.to_text().into(),
     AuditId => |id| id.to_text().into(),
+    SessionId => |id| id.to_text().into(),
     Vin => |vin| vin.as_str().into(),
     ListingStatus => |status| status.as_str().into(),
     Plan => |plan| plan.as_str().into(),

@@ -34,6 +34,17 @@ pub struct UsageRow {
     pub last_us: i64,
 }
 
+/// Which of a Seller's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfKeys {
+    /// Whichever.
+    All,
+    /// This one.
+    Only(KeyId),
+    /// All the others.
+    But(KeyId),
+}
+
 /// What one client did with one key.
 #[derive(Clone, Debug, FromRow, serde::Serialize, serde::Deserialize)]
 pub struct ClientUse {
@@ -104,25 +115,51 @@ impl Db {
         tx.commit().await
     }
 
-    /// The clients that sent one of the Seller's keys since a minute, the busiest first.
+    /// The clients that sent some of the Seller's keys since a minute, the busiest first.
     pub async fn clients_since(
         &self,
         scope: SellerScope,
+        keys: OfKeys,
         minute: i64,
         limit: i64,
     ) -> Result<Vec<ClientUse>, DbError> {
+        let (only, but) = match keys {
+            OfKeys::All => (None, None),
+            OfKeys::Only(key) => (Some(key), None),
+            OfKeys::But(key) => (None, Some(key)),
+        };
         const SQL: &str = "SELECT u.key_id, c.address, c.user_agent, \
              CAST(SUM(CASE WHEN u.status_class = '401' THEN 0 ELSE u.requests END) AS BIGINT) AS accepted, \
              CAST(SUM(CASE WHEN u.status_class = '401' THEN u.requests ELSE 0 END) AS BIGINT) AS unauthorized, \
              MAX(u.last_us) AS last_us \
              FROM key_usage u JOIN usage_clients c ON c.id = u.client_id \
              WHERE u.seller_id = $1 AND u.minute >= $2 \
+             AND ($4 IS NULL OR u.key_id = $4) AND ($5 IS NULL OR u.key_id <> $5) \
              GROUP BY u.key_id, c.address, c.user_agent ORDER BY SUM(u.requests) DESC, c.address LIMIT $3";
         Ok(on_db!(self, |pool| sqlx::query_as(SQL)
             .bind(scope.seller())
             .bind(minute)
             .bind(limit)
+            .bind(only)
+            .bind(but)
             .fetch_all(pool)
+            .await)?)
+    }
+
+    /// When a key was last let in; `None` if it never was, or not for as long as counts are kept.
+    pub async fn last_accepted(
+        &self,
+        scope: SellerScope,
+        key: KeyId,
+    ) -> Result<Option<Time>, DbError> {
+        // From the newest minute backwards along the primary key: a key in use is found in its first row.
+        const SQL: &str = "SELECT last_us FROM key_usage \
+             WHERE seller_id = $1 AND key_id = $2 AND status_class <> '401' \
+             ORDER BY minute DESC, last_us DESC LIMIT 1";
+        Ok(on_db!(self, |pool| sqlx::query_scalar(SQL)
+            .bind(scope.seller())
+            .bind(key)
+            .fetch_optional(pool)
             .await)?)
     }
 

@@ -73,26 +73,25 @@ pub enum KeyActError {
 }
 
 impl Keys {
-    /// Makes the Seller's key and kills the one before it. `actor` goes into the audit log; `seen_version` is the key
-    /// version of the Seller as the caller knew it.
+    /// Makes the Seller's key and kills the one before it. `seen_version` is the key version of the Seller as the caller
+    /// knew it.
     ///
     /// When this returns, the old key is dead and the new one is good everywhere, and the new one counts as shown.
     pub async fn generate(
         self: &Arc<Self>,
         scope: SellerScope,
-        actor: &str,
         seen_version: i64,
     ) -> Result<Generated, KeyActError> {
-        let (keys, actor) = (Arc::clone(self), actor.to_owned());
-        run_to_end(async move { keys.generate_now(scope, actor, seen_version).await }).await
+        let keys = Arc::clone(self);
+        run_to_end(async move { keys.generate_now(scope, seen_version).await }).await
     }
 
     async fn generate_now(
         &self,
         scope: SellerScope,
-        actor: String,
         seen_version: i64,
     ) -> Result<Generated, KeyActError> {
+        let actor = scope.actor();
         let secret = SecretKey::generate().map_err(|_| KeyActError::NoRandomness)?;
         let key = KeyId::new();
         let turn = self.revocation.turn(&self.clock).await;
@@ -159,19 +158,13 @@ impl Keys {
     pub async fn expire(
         self: &Arc<Self>,
         scope: SellerScope,
-        actor: &str,
         reason: &str,
     ) -> Result<Expired, KeyActError> {
-        let (keys, actor, reason) = (Arc::clone(self), actor.to_owned(), reason.to_owned());
-        run_to_end(async move { keys.expire_now(scope, actor, reason).await }).await
+        let (keys, reason) = (Arc::clone(self), reason.to_owned());
+        run_to_end(async move { keys.expire_now(scope, reason).await }).await
     }
 
-    async fn expire_now(
-        &self,
-        scope: SellerScope,
-        actor: String,
-        reason: String,
-    ) -> Result<Expired, KeyActError> {
+    async fn expire_now(&self, scope: SellerScope, reason: String) -> Result<Expired, KeyActError> {
         let turn = self.revocation.turn(&self.clock).await;
         let mut tx = self.db.begin_change(scope).await?;
         let now = self.clock.now();
@@ -194,7 +187,7 @@ impl Keys {
         let audit = AuditEntry {
             id: AuditId::new(),
             at: now,
-            actor,
+            actor: scope.actor(),
             seller: Some(scope.seller()),
             act: "key.expired",
             key: Some(key),

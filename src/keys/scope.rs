@@ -1,11 +1,11 @@
 //! The right to touch one Seller's rows, as a value that cannot be made up.
 //!
 //! Every database method that reaches Seller-owned rows takes a [`SellerScope`]. A handler gets one only from a verified
-//! key, a command only by assuming the operator's authority.
+//! key or a found membership, a command only by assuming the operator's authority.
 //!
 //! Never: a scope made from a Seller's id or slug that a request named.
 
-use crate::ids::{KeyId, SellerId};
+use crate::ids::{KeyId, SellerId, UserId};
 
 /// Proof that the holder may act on exactly one Seller, and on what grounds.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,9 @@ pub struct SellerScope {
 pub enum Authority {
     /// A key that was live when it was verified; whether it still is, the write's transaction asks.
     Key(KeyId),
+    /// A person who was an owner or admin of the Seller when the request came; whether they still are, the write's
+    /// transaction asks.
+    Member(UserId),
     /// The marketplace's staff, on the server's own command line.
     Operator,
 }
@@ -51,6 +54,15 @@ impl SellerScope {
         }
     }
 
+    /// For a membership that was found in the database; the test `tidy` holds `accounts::sessions` to that. A viewer's
+    /// scope reads, and every write under it is fenced.
+    pub fn by_membership(seller: SellerId, user: UserId) -> Self {
+        Self {
+            seller,
+            authority: Authority::Member(user),
+        }
+    }
+
     /// The Seller that may be acted on.
     pub fn seller(&self) -> SellerId {
         self.seller
@@ -59,5 +71,14 @@ impl SellerScope {
     /// On what grounds.
     pub fn authority(&self) -> Authority {
         self.authority
+    }
+
+    /// Who acts, as the audit log names them.
+    pub fn actor(&self) -> String {
+        match self.authority {
+            Authority::Key(key) => format!("key:{key}"),
+            Authority::Member(user) => format!("user:{user}"),
+            Authority::Operator => "operator".to_owned(),
+        }
     }
 }

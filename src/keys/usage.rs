@@ -318,6 +318,11 @@ fn readable(user_agent: &str) -> String {
     redact(user_agent).replace(acts, "\u{fffd}")
 }
 
+/// A User-Agent header as it is kept and shown: its beginning, readable, without a key.
+pub fn readable_user_agent(header: &[u8]) -> String {
+    readable(cut(header))
+}
+
 /// The readable beginning of a User-Agent. The cut comes before redaction finds a key, so a key that straddles it is
 /// left in part: redaction takes parts too.
 fn cut(user_agent: &[u8]) -> &str {

@@ -9,13 +9,13 @@ use std::{collections::BTreeSet, fs, future::Future, path::Path, time::Duration}
 use serde_json::json;
 use tokio::task::JoinHandle;
 use truckradar::{
-    accounts::{Email, Plan, Role, Slug},
+    accounts::{Plan, Slug, tokens::TokenDigest},
     clock::{BootTime, Time},
     db::{
-        AuditEntry, Db, DbError, DbUrl, DealerChange, ListingFilter, LocationRow, NewSeller,
-        ScopedTx, UsageRow,
+        AuditEntry, Db, DbError, DbUrl, DealerChange, LinkKind, ListingFilter, LocationRow,
+        NewSeller, OfKeys, ScopedTx, UsageRow, WriteTx,
     },
-    ids::{AuditId, KeyId, ListingId, LocationId, SellerId, UserId},
+    ids::{AuditId, KeyId, ListingId, LocationId, SellerId},
     inventory::{
         listing::{Listing, ListingStatus},
         vin::Vin,
@@ -30,7 +30,7 @@ use truckradar::{
 
 use crate::support::{fixtures, postgres};
 
-/// The contracts, as sentences; each becomes a test of each engine.
+/// Contracts, as sentences; each becomes a test of each engine.
 macro_rules! contracts {
     ($($sentence:ident: $contract:ident;)+) => {
         mod sqlite {
@@ -48,6 +48,8 @@ macro_rules! contracts {
     };
 }
 
+mod people;
+
 contracts! {
     a_schema_is_made_once_and_then_left_alone: contract_migrate;
     a_closed_database_is_unavailable: contract_close;
@@ -55,7 +57,6 @@ contracts! {
 
     a_seller_is_found_by_slug_and_by_scope_and_its_slug_is_taken_once: contract_sellers;
     sellers_are_paged_in_the_order_of_their_slugs: contract_sellers_after;
-    users_and_memberships_are_unique_and_owners_come_first: contract_users;
     what_a_dealer_does_not_say_is_left_alone_and_what_it_clears_is_gone: contract_update_dealer;
     locations_are_replaced_as_a_whole_and_keep_their_order: contract_locations;
 
@@ -261,12 +262,31 @@ fn assert_fenced<T>(result: Result<T, DbError>) {
 ///
 /// The transaction that is waited for is kept busy meanwhile: PostgreSQL ends one that is idle for a second, which a
 /// loaded machine can make of 200 ms.
-async fn still_waits<T>(waiting: &mut JoinHandle<T>, holder: &mut ScopedTx) {
+async fn still_waits<T>(waiting: &mut JoinHandle<T>, holder: &mut impl Holder) {
     let end = tokio::time::Instant::now() + Duration::from_millis(200);
     while tokio::time::Instant::now() < end {
         let ended = tokio::time::timeout(Duration::from_millis(20), &mut *waiting).await;
         assert!(ended.is_err(), "it did not wait");
-        holder.key_version().await.expect("the holder lives");
+        holder.ask().await.expect("the holder lives");
+    }
+}
+
+/// A transaction that others wait for.
+trait Holder {
+    /// Asks the database anything.
+    async fn ask(&mut self) -> Result<(), DbError>;
+}
+
+impl Holder for ScopedTx {
+    async fn ask(&mut self) -> Result<(), DbError> {
+        self.key_version().await.map(drop)
+    }
+}
+
+impl Holder for WriteTx {
+    async fn ask(&mut self) -> Result<(), DbError> {
+        let nobodys = TokenDigest([0; 32]);
+        self.take_link(LinkKind::Reset, nobodys).await.map(drop)
     }
 }
 
@@ -328,7 +348,7 @@ async fn contract_checkpoint(db: &Db) {
     db.checkpoint().await.expect("there is nothing to do");
     write_nine_mebibytes(db, scope).await;
     db.checkpoint().await.expect("there is something to do");
-    assert_eq!(db.count_active_listings(scope).await.expect("counts"), 1024);
+    assert_eq!(db.count_listings(scope).await.expect("counts").active, 1024);
     upsert(db, scope, &[listing(scope, vin(2000), "{}")])
         .await
         .expect("writes go on");
@@ -356,7 +376,7 @@ async fn a_checkpoint_moves_the_write_ahead_log_into_the_sqlite_file() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Sellers, people, places.
+// Sellers and places.
 
 async fn contract_sellers(db: &Db) {
     db.migrate().await.expect("migrates");
@@ -395,6 +415,10 @@ async fn contract_sellers(db: &Db) {
 
     let stranger = OperatorAuthority::assume().scope(SellerId::new());
     assert!(db.seller(stranger).await.expect("answers").is_none());
+    let names = db.seller_names(new.id).await.expect("answers");
+    assert_eq!(names, Some(("lone-star".to_owned(), new.name.clone())));
+    let names = db.seller_names(stranger.seller()).await.expect("answers");
+    assert_eq!(names, None);
 
     let same_slug = new_seller("lone-star");
     let same_id = NewSeller {
@@ -424,71 +448,6 @@ async fn contract_sellers_after(db: &Db) {
     assert_eq!(page("a", 2).await, ["a-c", "a1"], "need not be a slug");
     assert_eq!(page("b2", 4).await, [""; 0]);
     assert_eq!(page("~", 4).await, [""; 0], "after every slug");
-}
-
-async fn contract_users(db: &Db) {
-    let (scope, other) = two_sellers(db).await;
-    let email = |text: &str| text.parse::<Email>().expect("an address");
-    let ann = UserId::new();
-    let nobody = db.user_by_email(&email("ann@lone.example")).await;
-    assert!(nobody.expect("answers").is_none());
-
-    let mut tx = db.begin().await.expect("begins");
-    for (id, address) in [
-        (ann, "Ann@Lone.example"),
-        (UserId::new(), "zoe@lone.example"),
-        (UserId::new(), "ann_b@lone.example"),
-        (UserId::new(), "eve@lone.example"),
-    ] {
-        let role = match address {
-            "zoe@lone.example" => Role::Owner,
-            "ann_b@lone.example" => Role::Viewer,
-            "eve@lone.example" => Role::Admin,
-            _ => Role::Viewer,
-        };
-        tx.insert_user(id, &email(address), &format!("hash of {address}"), T)
-            .await
-            .expect("is new");
-        tx.insert_membership(id, scope.seller(), role, T)
-            .await
-            .expect("is new");
-    }
-    tx.insert_membership(ann, other.seller(), Role::Owner, T)
-        .await
-        .expect("a person may act for many");
-    tx.commit().await.expect("commits");
-
-    let found = db.user_by_email(&email("ANN@lone.example")).await;
-    let found = found.expect("answers").expect("is there");
-    assert_eq!(found.id, ann);
-    assert_eq!(found.password_hash, "hash of Ann@Lone.example");
-    let members = db.members(scope).await.expect("answers");
-    let expected = [
-        ("zoe@lone.example", Role::Owner),
-        ("eve@lone.example", Role::Admin),
-        ("ann@lone.example", Role::Viewer),
-        ("ann_b@lone.example", Role::Viewer),
-    ];
-    assert_eq!(
-        members,
-        expected.map(|(email, role)| (email.to_owned(), role))
-    );
-    let others = db.members(other).await.expect("answers");
-    assert_eq!(others, [("ann@lone.example".to_owned(), Role::Owner)]);
-
-    let mut tx = db.begin().await.expect("begins");
-    let shouted = email("ANN@LONE.example");
-    assert_unique(tx.insert_user(UserId::new(), &shouted, "h", T).await);
-    drop(tx);
-    let mut tx = db.begin().await.expect("begins");
-    let again = tx.insert_membership(ann, scope.seller(), Role::Owner, T);
-    assert_unique(again.await);
-    drop(tx);
-    // A member of nothing is our defect, not a row that exists.
-    let mut tx = db.begin().await.expect("begins");
-    let nowhere = tx.insert_membership(ann, SellerId::new(), Role::Owner, T);
-    let nowhere = nowhere.await.err();
-    assert!(matches!(nowhere, Some(DbError::Internal(_))), "{nowhere:?}");
 }
 
 async fn contract_update_dealer(db: &Db) {
@@ -1055,8 +1014,22 @@ async fn contract_upsert_listings(db: &Db) {
     assert_eq!(read(2).await, whole(&beside), "left alone");
     assert_eq!(read(3).await, whole(&third));
 
-    assert_eq!(db.count_active_listings(scope).await.expect("counts"), 2);
-    assert_eq!(db.count_active_listings(other).await.expect("counts"), 0);
+    let count = async |scope, status| {
+        let counts = db.count_listings(scope).await.expect("counts");
+        match status {
+            ListingStatus::Active => counts.active,
+            ListingStatus::Sold => counts.sold,
+            ListingStatus::Expired => counts.expired,
+        }
+    };
+    for (status, mine) in [
+        (ListingStatus::Active, 2),
+        (ListingStatus::Sold, 1),
+        (ListingStatus::Expired, 0),
+    ] {
+        assert_eq!(count(scope, status).await, mine, "{status:?}");
+        assert_eq!(count(other, status).await, 0, "{status:?}");
+    }
 
     // One's own comes first, then what another offers; what another sold is nobody's business.
     let seen = async |n| {
@@ -1396,7 +1369,9 @@ async fn contract_usage(db: &Db) {
     let (scope, other) = two_sellers(db).await;
     let (old, new) = (KeyId::new(), KeyId::new());
     let since = async |minute, limit| {
-        let clients = db.clients_since(scope, T.minute() + minute, limit).await;
+        let clients = db
+            .clients_since(scope, OfKeys::All, T.minute() + minute, limit)
+            .await;
         let clients = clients.expect("answers").into_iter();
         let shown = clients.map(|c| {
             (
@@ -1452,7 +1427,27 @@ async fn contract_usage(db: &Db) {
     );
     assert_eq!(since(2, 10).await, [late]);
     assert_eq!(since(3, 10).await, []);
-    let theirs = db.clients_since(other, T.minute(), 10).await;
+    // However busy the others are, one key's clients are found.
+    let of = async |keys, limit| {
+        let clients = db.clients_since(scope, keys, T.minute(), limit).await;
+        let clients = clients.expect("answers").into_iter();
+        clients.map(|c| c.key_id).collect::<Vec<_>>()
+    };
+    assert_eq!(of(OfKeys::Only(new), 1).await, [new.to_text()]);
+    assert_eq!(
+        of(OfKeys::Only(old), 10).await,
+        [old.to_text(), old.to_text()]
+    );
+    assert_eq!(of(OfKeys::But(old), 10).await, [new.to_text()]);
+    assert_eq!(of(OfKeys::But(new), 1).await, [old.to_text()]);
+    assert_eq!(of(OfKeys::Only(KeyId::new()), 10).await, [""; 0]);
+    // A dead key's 401s are no use that was let in, and another Seller's use is not one's own.
+    let last = async |scope, key| db.last_accepted(scope, key).await.expect("answers");
+    assert_eq!(last(scope, old).await, Some(Time(T.0 + 1)));
+    assert_eq!(last(scope, new).await, Some(Time(T.0 + 1)));
+    assert_eq!(last(other, old).await, Some(Time(T.0 + 2)));
+    assert_eq!(last(other, new).await, None);
+    let theirs = db.clients_since(other, OfKeys::All, T.minute(), 10).await;
     let theirs = theirs.expect("answers");
     assert_eq!(theirs.len(), 1);
     assert_eq!(theirs[0].accepted, 1_000);
@@ -1468,7 +1463,7 @@ async fn contract_usage_repeated(db: &Db) {
     db.add_usage(&[one.clone(), later.clone(), one])
         .await
         .expect("adds");
-    let clients = db.clients_since(scope, T.minute(), 10).await;
+    let clients = db.clients_since(scope, OfKeys::All, T.minute(), 10).await;
     let clients = clients.expect("answers");
     assert_eq!(clients.len(), 1);
     assert_eq!(clients[0].accepted, 3);
@@ -1488,7 +1483,10 @@ async fn contract_forget_usage(db: &Db) {
         .await
         .expect("adds");
     let left = async || {
-        let clients = db.clients_since(scope, 0, 10).await.expect("answers");
+        let clients = db
+            .clients_since(scope, OfKeys::All, 0, 10)
+            .await
+            .expect("answers");
         let left = clients.into_iter().map(|c| (c.address, c.accepted));
         left.collect::<BTreeSet<_>>()
     };
@@ -1728,18 +1726,19 @@ fn methods(source: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_public_method_of_the_database_has_a_contract() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/db");
+    let contracts = [include_str!("mod.rs"), include_str!("people.rs")];
     let mut seen = 0;
     for file in fs::read_dir(folder).expect("is there") {
         let source = fs::read_to_string(file.expect("is there").path()).expect("is text");
         for method in methods(&source) {
             seen += 1;
             assert!(
-                is_called(method, include_str!("db_contract.rs")),
-                "tests/db_contract.rs holds nothing about `{method}` of src/db: give it a contract"
+                contracts.iter().any(|source| is_called(method, source)),
+                "tests/db_contract holds nothing about `{method}` of src/db: give it a contract"
             );
         }
     }
-    assert!(seen > 35, "only {seen} methods were found");
+    assert!(seen > 65, "only {seen} methods were found");
 }
 
 /// Whether a source calls a method, in code and not in a comment.

@@ -1,0 +1,331 @@
+//! Who may act for a Seller: inviting, accepting, changing roles, removing; and the link by which a forgotten password
+//! is set anew.
+//!
+//! An owner manages everybody, an admin everybody but owners, and a Seller always keeps an owner. Links work once, for a
+//! short time, and are stored as digests only (OWASP ASVS 5.0, 6.4 and 6.5).
+//!
+//! Never: a role given that reaches further than the role of whoever gives it.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+
+use super::{
+    Email, Role,
+    passwords::Password,
+    people::{People, PersonError, Visitor},
+    sessions::{Session, actor, must_be_theirs},
+    sign_in::Lane,
+    tokens::Token,
+};
+use crate::{
+    db::{DbError, LinkKind, LinkRow, MemberRow, ScopedTx, UserRow},
+    ids::{SellerId, UserId},
+    keys::scope::{Authority, SellerScope},
+};
+
+/// How long an invitation works.
+pub const INVITATION_WORKS_FOR: Duration = Duration::from_secs(7 * 86_400);
+/// How long a link to set a new password works.
+pub const RESET_WORKS_FOR: Duration = Duration::from_secs(3_600);
+
+/// What an invitation offers, and to whom.
+#[derive(Clone, Debug)]
+pub struct Invitation {
+    /// Whom it was sent to.
+    pub email: Email,
+    /// The Seller.
+    pub seller: SellerId,
+    /// Its short name.
+    pub slug: String,
+    /// Its name.
+    pub name: String,
+    /// As what.
+    pub role: Role,
+    /// Whether there is a User with this address already, who signs in to accept.
+    pub is_user: bool,
+}
+
+impl People {
+    /// Makes the link by which an address becomes a member of the scope's Seller; an earlier one to it works no more.
+    pub async fn invite(
+        &self,
+        scope: SellerScope,
+        email: &Email,
+        role: Role,
+    ) -> Result<Token, PersonError> {
+        let token = Token::generate()?;
+        let user = self.db.user_by_email(email).await?;
+        let mut tx = self.db.begin_change(scope).await?;
+        must_reach(&mut tx, role).await?;
+        must_reach_invited(&mut tx, email).await?;
+        if let Some(user) = user
+            && tx.role_of(user.id).await?.is_some()
+        {
+            return Err(PersonError::IsMember(email.to_string()));
+        }
+        let now = self.clock.now();
+        let link = LinkRow {
+            email: email.to_string(),
+            seller_id: Some(scope.seller()),
+            role: Some(role),
+            made_by: scope.actor(),
+            created_us: now,
+            expires_us: now.after(INVITATION_WORKS_FOR),
+        };
+        tx.insert_invitation(token.digest(), &link).await?;
+        let detail = json!({ "email": email, "role": role });
+        tx.append_audit(&self.audit(
+            scope.actor(),
+            Some(scope.seller()),
+            "member.invited",
+            detail,
+        ))
+        .await?;
+        tx.commit().await?;
+        Ok(token)
+    }
+
+    /// Takes back the invitations that an address holds to the scope's Seller.
+    pub async fn take_invitation_back(
+        &self,
+        scope: SellerScope,
+        email: &Email,
+    ) -> Result<(), PersonError> {
+        let mut tx = self.db.begin_change(scope).await?;
+        must_reach(&mut tx, Role::Viewer).await?;
+        must_reach_invited(&mut tx, email).await?;
+        tx.take_invitations_back(email.as_str()).await?;
+        let detail = json!({ "email": email });
+        tx.append_audit(&self.audit(
+            scope.actor(),
+            Some(scope.seller()),
+            "member.uninvited",
+            detail,
+        ))
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// What a link offers, without using it up.
+    pub async fn invitation(&self, token: &Token) -> Result<Invitation, PersonError> {
+        let link = self.db.link(LinkKind::Invitation, token.digest()).await?;
+        let link = self.still_good(link)?;
+        let (Some(seller), Some(role)) = (link.seller_id, link.role) else {
+            return Err(PersonError::DeadLink);
+        };
+        let email: Email = link.email.parse().map_err(|_| PersonError::DeadLink)?;
+        let is_user = self.db.user_by_email(&email).await?.is_some();
+        let names = self.db.seller_names(seller).await?;
+        let (slug, name) = names.ok_or(PersonError::DeadLink)?;
+        Ok(Invitation {
+            email,
+            seller,
+            slug,
+            name,
+            role,
+            is_user,
+        })
+    }
+
+    /// Uses an invitation up: a User gives their password, anybody else chooses one. Answers with a session's token and the
+    /// short name of the Seller that was joined.
+    pub async fn accept(
+        self: &Arc<Self>,
+        token: &Token,
+        password: &str,
+        visitor: &Visitor,
+        before: Option<&Session>,
+    ) -> Result<(Token, String), PersonError> {
+        let invitation = self.invitation(token).await?;
+        let email = &invitation.email;
+        let (user, is_new) = if invitation.is_user {
+            let lane = Lane::of_client(visitor);
+            let user = self
+                .recognise(email.as_str(), password, lane, visitor)
+                .await?;
+            (user, false)
+        } else {
+            let user = UserRow {
+                id: UserId::new(),
+                email: email.to_string(),
+                password_hash: Password::new(password, email.as_str())?.hash().await?,
+            };
+            (user, true)
+        };
+        let now = self.clock.now();
+        let mut tx = self.db.begin_in_turn().await?;
+        if !is_new {
+            must_be_theirs(&mut tx, &user).await?;
+        }
+        let link = tx.take_link(LinkKind::Invitation, token.digest()).await?;
+        let link = self.still_good(link)?;
+        let (Some(seller), Some(role)) = (link.seller_id, link.role) else {
+            return Err(PersonError::DeadLink);
+        };
+        if is_new {
+            let hash = &user.password_hash;
+            match tx.insert_user(user.id, email, hash, now).await {
+                // They became a User since we looked, by an invitation to another Seller: now it takes their password.
+                Err(DbError::Unique) => {
+                    drop(tx);
+                    return Box::pin(self.accept(token, password, visitor, before)).await;
+                }
+                other => other?,
+            }
+        }
+        match tx.insert_membership(user.id, seller, role, now).await {
+            Err(DbError::Unique) => return Err(PersonError::IsMember(email.to_string())),
+            other => other?,
+        }
+        let detail = json!({ "user": user.id, "role": role, "invited_by": link.made_by });
+        tx.append_audit(&self.audit(actor(user.id), Some(seller), "member.joined", detail))
+            .await?;
+        tx.commit().await?;
+        let session = self.begin_session(&user, visitor, before).await?;
+        Ok((session, invitation.slug))
+    }
+
+    /// Changes how far a member of the scope's Seller may act. If that is less far than before, the invitations that they
+    /// made work no more.
+    pub async fn set_role(
+        &self,
+        scope: SellerScope,
+        user: UserId,
+        role: Role,
+    ) -> Result<(), PersonError> {
+        let mut tx = self.db.begin_change(scope).await?;
+        let old = tx.role_of(user).await?.ok_or(PersonError::NoSuchMember)?;
+        must_reach(&mut tx, old).await?;
+        must_reach(&mut tx, role).await?;
+        if old == Role::Owner && role != Role::Owner && tx.count_owners().await? <= 1 {
+            return Err(PersonError::LastOwner);
+        }
+        tx.set_role(user, role).await?;
+        if !role.may_manage(old) {
+            tx.take_back_invitations_by(&actor(user)).await?;
+        }
+        let detail = json!({ "user": user, "from": old, "to": role });
+        let entry = self.audit(scope.actor(), Some(scope.seller()), "member.role", detail);
+        tx.append_audit(&entry).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Ends a membership of the scope's Seller. The invitations that the member made or holds work no more: nobody comes
+    /// back through a door that they left open.
+    pub async fn remove_member(&self, scope: SellerScope, user: UserId) -> Result<(), PersonError> {
+        let row = self.db.user(user).await?.ok_or(PersonError::NoSuchMember)?;
+        let mut tx = self.db.begin_change(scope).await?;
+        let old = tx.role_of(user).await?.ok_or(PersonError::NoSuchMember)?;
+        must_reach(&mut tx, old).await?;
+        if old == Role::Owner && tx.count_owners().await? <= 1 {
+            return Err(PersonError::LastOwner);
+        }
+        tx.delete_membership(user).await?;
+        tx.take_invitations_back(&row.email).await?;
+        tx.take_back_invitations_by(&actor(user)).await?;
+        let detail = json!({ "user": user, "role": old });
+        tx.append_audit(&self.audit(
+            scope.actor(),
+            Some(scope.seller()),
+            "member.removed",
+            detail,
+        ))
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// The member of the scope's Seller with this address.
+    pub async fn member_by_email(
+        &self,
+        scope: SellerScope,
+        email: &Email,
+    ) -> Result<MemberRow, PersonError> {
+        let members = self.db.members(scope).await?;
+        let found = members.into_iter().find(|m| m.email == email.as_str());
+        found.ok_or(PersonError::NoSuchMember)
+    }
+
+    /// Makes the link by which a User sets a new password; an earlier one works no more, and every session of theirs ends,
+    /// since whoever asks for this may have lost the account to somebody. For the operator, who has made sure of the person.
+    pub async fn reset_link(&self, email: &Email) -> Result<Token, PersonError> {
+        let Some(user) = self.db.user_by_email(email).await? else {
+            return Err(PersonError::NoSuchUser(email.to_string()));
+        };
+        let token = Token::generate()?;
+        let now = self.clock.now();
+        let link = LinkRow {
+            email: email.to_string(),
+            seller_id: None,
+            role: None,
+            made_by: "operator".to_owned(),
+            created_us: now,
+            expires_us: now.after(RESET_WORKS_FOR),
+        };
+        let mut tx = self.db.begin_in_turn().await?;
+        // First, so that of two who do this at once the later one takes the earlier one's link back.
+        tx.locked_password(user.id).await?;
+        tx.take_links_back(LinkKind::Reset, email.as_str(), None)
+            .await?;
+        tx.end_sessions_of(user.id, None).await?;
+        tx.insert_link(LinkKind::Reset, token.digest(), &link)
+            .await?;
+        let detail = json!({ "user": user.id });
+        let entry = self.audit(link.made_by, None, "password.reset-link", detail);
+        tx.append_audit(&entry).await?;
+        tx.commit().await?;
+        Ok(token)
+    }
+
+    /// Whose password a link sets, without using it up.
+    pub async fn reset(&self, token: &Token) -> Result<Email, PersonError> {
+        let link = self.db.link(LinkKind::Reset, token.digest()).await?;
+        let link = self.still_good(link)?;
+        link.email.parse().map_err(|_| PersonError::DeadLink)
+    }
+
+    /// Uses a reset up: sets the password and ends every session of the User. They sign in with the new one.
+    pub async fn reset_password(&self, token: &Token, password: &str) -> Result<(), PersonError> {
+        let email = self.reset(token).await?;
+        let hash = Password::new(password, email.as_str())?.hash().await?;
+        let user = self.db.user_by_email(&email).await?;
+        let user = user.ok_or(PersonError::DeadLink)?;
+        let mut tx = self.db.begin_in_turn().await?;
+        let old = tx.locked_password(user.id).await?;
+        let old = old.ok_or(PersonError::DeadLink)?;
+        let link = tx.take_link(LinkKind::Reset, token.digest()).await?;
+        self.still_good(link)?;
+        tx.replace_password(user.id, &old, &hash).await?;
+        tx.end_sessions_of(user.id, None).await?;
+        tx.append_audit(&self.audit(actor(user.id), None, "password.reset", json!({})))
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    fn still_good(&self, link: Option<LinkRow>) -> Result<LinkRow, PersonError> {
+        let now = self.clock.now();
+        link.filter(|link| link.expires_us > now)
+            .ok_or(PersonError::DeadLink)
+    }
+}
+
+/// Whether whoever acts may manage people of this role, as things stand under the transaction's lock.
+async fn must_reach(tx: &mut ScopedTx, role: Role) -> Result<(), PersonError> {
+    let own = match tx.scope().authority() {
+        Authority::Operator => return Ok(()),
+        Authority::Member(user) => tx.role_of(user).await?,
+        Authority::Key(_) => None,
+    };
+    match own {
+        Some(own) if own.may_manage(role) => Ok(()),
+        _ => Err(PersonError::NotAllowed),
+    }
+}
+
+/// The same for the role that an address is invited to already: who may not give a role may not take it back either.
+async fn must_reach_invited(tx: &mut ScopedTx, email: &Email) -> Result<(), PersonError> {
+    for role in tx.invited_roles(email.as_str()).await? {
+        must_reach(tx, role).await?;
+    }
+    Ok(())
+}

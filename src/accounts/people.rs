@@ -1,0 +1,118 @@
+//! What lives as long as the process for the people who sign in; their acts are in [`super::sign_in`],
+//! [`super::sessions`] and [`super::members`].
+//!
+//! Never: anything that a restart may not lose.
+
+use std::net::IpAddr;
+
+use super::{
+    passwords::PasswordError,
+    sessions::{AGE_MAX, IDLE_MAX},
+    sign_in::{FAILURES_COUNT_FOR, Gate},
+    tokens::NoRandomness,
+};
+use crate::{
+    clock::Clock,
+    db::{AuditEntry, Db, DbError},
+    ids::{AuditId, SellerId},
+};
+
+/// See the module.
+pub struct People {
+    pub(super) db: Db,
+    pub(super) clock: Clock,
+    pub(super) gate: Gate,
+}
+
+/// The browser that a request came from.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its User-Agent, cut and without a key that strayed into it.
+    pub user_agent: String,
+}
+
+/// Why an act of a person's was refused. Nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PersonError {
+    /// The address or the password is wrong; which of them is not said, and not told by the time it takes either.
+    #[error("the e-mail address or the password is not right")]
+    WrongPassword,
+    /// More attempts from one address than can be dealt with.
+    #[error("too many attempts to sign in at once; wait a moment, then try again")]
+    TooMany,
+    /// The session was ended meanwhile.
+    #[error("you are signed out")]
+    SignedOut,
+    /// The link was used, taken back, or is too old.
+    #[error("this link works no more: it was used, taken back, or is too old")]
+    DeadLink,
+    /// The password that was to be set is not acceptable.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The role of the person who asks does not reach that far.
+    #[error("your role does not allow this")]
+    NotAllowed,
+    /// Every Seller keeps an owner.
+    #[error("a dealer account needs an owner: make somebody else owner first")]
+    LastOwner,
+    /// The person is one already.
+    #[error("{0} is a member already")]
+    IsMember(String),
+    /// The person is not a member.
+    #[error("there is no such member")]
+    NoSuchMember,
+    /// Nobody has this address.
+    #[error("no user has the address {0}")]
+    NoSuchUser(String),
+    /// The operating system gave no randomness.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The database could not do it.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl People {
+    /// With nobody signed in that the database does not know of.
+    pub fn new(db: Db, clock: Clock) -> Self {
+        Self {
+            db,
+            clock,
+            gate: Gate::default(),
+        }
+    }
+
+    /// Forgets sessions, links and failures that count no more.
+    pub async fn forget_past(&self) -> Result<(), DbError> {
+        let now = self.clock.now();
+        self.db
+            .forget_past_sign_ins(
+                now.before(AGE_MAX),
+                now.before(IDLE_MAX),
+                now,
+                now.before(FAILURES_COUNT_FOR),
+            )
+            .await
+    }
+
+    /// An entry of the audit log about a person, a session or a member, made now.
+    pub(super) fn audit(
+        &self,
+        actor: String,
+        seller: Option<SellerId>,
+        act: &'static str,
+        detail: serde_json::Value,
+    ) -> AuditEntry {
+        AuditEntry {
+            id: AuditId::new(),
+            at: self.clock.now(),
+            actor,
+            seller,
+            act,
+            key: None,
+            detail,
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Sessions: a browser that is signed in, and for which Sellers its User may act.
+//!
+//! A session ends 12 hours after its last request and 30 days after it began, whatever happens in between. Its token is
+//! in the browser's cookie, its digest in the database, and a new token is given whenever the password is given
+//! (OWASP ASVS 5.0, 7.2.4). Acts on keys, members and passwords want the password to have been given in the last quarter
+//! of an hour (7.5.3).
+//!
+//! Never: a Seller remembered as "the current one" of a session: every page and every form names its own.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+
+use super::{
+    Role,
+    passwords::Password,
+    people::{People, PersonError, Visitor},
+    sign_in::Lane,
+    tokens::Token,
+};
+use crate::{
+    clock::Time,
+    db::{DbError, MembershipRow, SessionRow, UserRow, WriteTx},
+    ids::{SellerId, SessionId, UserId},
+    keys::scope::SellerScope,
+};
+
+/// Without a request for this long, a session ends.
+pub const IDLE_MAX: Duration = Duration::from_secs(12 * 3_600);
+/// A session ends this long after it began.
+pub const AGE_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// For how long a password given counts as given just now.
+pub const RECENT: Duration = Duration::from_secs(15 * 60);
+/// Sessions of one User at most; the one used longest ago makes room.
+const SESSIONS_MAX: i64 = 200;
+/// A session's last request is noted this often at most.
+const SEEN_GRAIN: Duration = Duration::from_secs(60);
+
+/// Somebody who is signed in.
+#[derive(Clone, Debug)]
+pub struct Session {
+    row: SessionRow,
+    memberships: Vec<MembershipRow>,
+}
+
+/// A User as a member of one Seller: the proof by which a page comes to name that Seller.
+#[derive(Clone, Debug)]
+pub struct Member {
+    membership: MembershipRow,
+    user: UserId,
+}
+
+impl Session {
+    /// Its id.
+    pub fn id(&self) -> SessionId {
+        self.row.id
+    }
+
+    /// Whose it is.
+    pub fn user(&self) -> UserId {
+        self.row.user_id
+    }
+
+    /// That User's address.
+    pub fn email(&self) -> &str {
+        &self.row.email
+    }
+
+    /// What the User is a member of, by name.
+    pub fn memberships(&self) -> &[MembershipRow] {
+        &self.memberships
+    }
+
+    /// Whether the password was given recently enough for acts that matter.
+    pub fn is_recent(&self, now: Time) -> bool {
+        self.row.confirmed_us > now.before(RECENT)
+    }
+
+    /// The User as a member of the Seller with this slug, or of the first one if none is named; `None` if they are not.
+    pub fn member_by_slug(&self, slug: Option<&str>) -> Option<Member> {
+        let mut found = self.memberships.iter();
+        let found = match slug {
+            Some(slug) => found.find(|m| m.slug == slug),
+            None => found.next(),
+        };
+        found.map(|membership| self.member(membership))
+    }
+
+    /// The same by the Seller's id, which is what forms carry.
+    pub fn member_by_id(&self, seller: SellerId) -> Option<Member> {
+        let found = self.memberships.iter().find(|m| m.seller_id == seller);
+        found.map(|membership| self.member(membership))
+    }
+
+    fn member(&self, membership: &MembershipRow) -> Member {
+        Member {
+            membership: membership.clone(),
+            user: self.row.user_id,
+        }
+    }
+}
+
+impl Member {
+    /// The right to look at the Seller's rows, and to change them if the role is [`Role::may_act`]; the database fences
+    /// every write of somebody whose role is not.
+    pub fn scope(&self) -> SellerScope {
+        SellerScope::by_membership(self.membership.seller_id, self.user)
+    }
+
+    /// How far the User may act.
+    pub fn role(&self) -> Role {
+        self.membership.role
+    }
+
+    /// The Seller's id.
+    pub fn seller(&self) -> SellerId {
+        self.membership.seller_id
+    }
+
+    /// The Seller's short name.
+    pub fn slug(&self) -> &str {
+        &self.membership.slug
+    }
+
+    /// The Seller's name.
+    pub fn name(&self) -> &str {
+        &self.membership.name
+    }
+}
+
+impl People {
+    /// The session that a cookie's token belongs to, if it is still good.
+    pub async fn session(
+        &self,
+        token: &Token,
+        visitor: &Visitor,
+    ) -> Result<Option<Session>, DbError> {
+        let Some(row) = self.db.session(token.digest()).await? else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        if row.created_us <= now.before(AGE_MAX) || row.seen_us <= now.before(IDLE_MAX) {
+            return Ok(None);
+        }
+        if row.seen_us <= now.before(SEEN_GRAIN)
+            && let Err(error) = self.touch(row.id, now, visitor).await
+        {
+            // Whoever reads is not kept from it by a database that cannot be written.
+            tracing::warn!(%error, "a session's use cannot be noted");
+        }
+        let memberships = self.db.memberships_of(row.user_id).await?;
+        Ok(Some(Session { row, memberships }))
+    }
+
+    async fn touch(&self, session: SessionId, now: Time, visitor: &Visitor) -> Result<(), DbError> {
+        let mut tx = self.db.begin_in_turn().await?;
+        let address = visitor.address.to_string();
+        tx.touch_session(session, now, &address, &visitor.user_agent)
+            .await?;
+        tx.commit().await
+    }
+
+    /// Signs in; answers with the token for the cookie. `before` is the session that the browser had until now, which
+    /// ends: nobody can be made to go on in a session that somebody else began.
+    pub async fn sign_in(
+        self: &Arc<Self>,
+        email: &str,
+        password: &str,
+        visitor: &Visitor,
+        before: Option<&Session>,
+    ) -> Result<Token, PersonError> {
+        let lane = Lane::of_client(visitor);
+        let user = self.recognise(email, password, lane, visitor).await?;
+        self.begin_session(&user, visitor, before).await
+    }
+
+    /// Begins a session for a User whose password was found right, if it is theirs still: it may have been changed while it
+    /// was being compared, and the sessions of the old one ended.
+    pub(super) async fn begin_session(
+        &self,
+        user: &UserRow,
+        visitor: &Visitor,
+        before: Option<&Session>,
+    ) -> Result<Token, PersonError> {
+        let token = Token::generate()?;
+        let now = self.clock.now();
+        let row = SessionRow {
+            id: SessionId::new(),
+            user_id: user.id,
+            email: user.email.clone(),
+            created_us: now,
+            seen_us: now,
+            confirmed_us: now,
+            address: visitor.address.to_string(),
+            user_agent: visitor.user_agent.clone(),
+        };
+        let mut tx = self.db.begin_in_turn().await?;
+        must_be_theirs(&mut tx, user).await?;
+        if let Some(before) = before {
+            tx.end_session(before.user(), before.id()).await?;
+        }
+        tx.insert_session(&row, token.digest()).await?;
+        tx.keep_sessions(user.id, SESSIONS_MAX).await?;
+        let detail = json!({ "session": row.id });
+        tx.append_audit(&self.audit(actor(user.id), None, "session.began", detail))
+            .await?;
+        tx.commit().await?;
+        Ok(token)
+    }
+
+    /// Notes that the session's User gave the password again; answers with the session's new token.
+    pub async fn confirm(
+        self: &Arc<Self>,
+        session: &Session,
+        password: &str,
+        visitor: &Visitor,
+    ) -> Result<Token, PersonError> {
+        let user = self.recognise_again(session, password, visitor).await?;
+        let token = Token::generate()?;
+        let mut tx = self.db.begin_in_turn().await?;
+        must_be_theirs(&mut tx, &user).await?;
+        let there = tx
+            .confirm_session(session.id(), token.digest(), self.clock.now())
+            .await?;
+        if !there {
+            return Err(PersonError::SignedOut);
+        }
+        tx.commit().await?;
+        Ok(token)
+    }
+
+    /// The session's User, if this is their password. They take turns of their own: whoever guesses from the same address
+    /// does not keep somebody waiting who is signed in.
+    async fn recognise_again(
+        self: &Arc<Self>,
+        session: &Session,
+        password: &str,
+        visitor: &Visitor,
+    ) -> Result<UserRow, PersonError> {
+        let lane = Lane::Person(session.user());
+        let email = session.email();
+        let user = self.recognise(email, password, lane, visitor).await?;
+        if user.id == session.user() {
+            Ok(user)
+        } else {
+            Err(PersonError::WrongPassword)
+        }
+    }
+
+    /// A User's sessions that are still good, the one used last first.
+    pub async fn sessions_of(&self, user: UserId) -> Result<Vec<SessionRow>, DbError> {
+        let now = self.clock.now();
+        let mut rows = self.db.sessions_of(user).await?;
+        rows.retain(|row| {
+            row.created_us > now.before(AGE_MAX) && row.seen_us > now.before(IDLE_MAX)
+        });
+        Ok(rows)
+    }
+
+    /// Ends one of a User's sessions.
+    pub async fn end_session(&self, user: UserId, session: SessionId) -> Result<(), DbError> {
+        let mut tx = self.db.begin_in_turn().await?;
+        if tx.end_session(user, session).await? {
+            let detail = json!({ "session": session });
+            tx.append_audit(&self.audit(actor(user), None, "session.ended", detail))
+                .await?;
+        }
+        tx.commit().await
+    }
+
+    /// Ends all of a User's sessions but one; how many those were.
+    pub async fn end_other_sessions(
+        &self,
+        user: UserId,
+        but: Option<SessionId>,
+    ) -> Result<u64, DbError> {
+        let mut tx = self.db.begin_in_turn().await?;
+        let ended = tx.end_sessions_of(user, but).await?;
+        let detail = json!({ "sessions": ended });
+        tx.append_audit(&self.audit(actor(user), None, "sessions.ended", detail))
+            .await?;
+        tx.commit().await?;
+        Ok(ended)
+    }
+
+    /// Gives the session's User another password; every other session of theirs ends. The old password is asked for
+    /// whatever the session's age. Answers with the session's new token.
+    pub async fn change_password(
+        self: &Arc<Self>,
+        session: &Session,
+        old: &str,
+        new: &str,
+        visitor: &Visitor,
+    ) -> Result<Token, PersonError> {
+        let new = Password::new(new, session.email())?;
+        let token = Token::generate()?;
+        let user = self.recognise_again(session, old, visitor).await?;
+        let hash = new.hash().await?;
+        let mut tx = self.db.begin_in_turn().await?;
+        // Changed by somebody else since it was compared: then the old one is no longer theirs.
+        if !tx
+            .replace_password(user.id, &user.password_hash, &hash)
+            .await?
+        {
+            return Err(PersonError::WrongPassword);
+        }
+        tx.end_sessions_of(user.id, Some(session.id())).await?;
+        if !tx
+            .confirm_session(session.id(), token.digest(), self.clock.now())
+            .await?
+        {
+            return Err(PersonError::SignedOut);
+        }
+        let entry = self.audit(actor(user.id), None, "password.changed", json!({}));
+        tx.append_audit(&entry).await?;
+        tx.commit().await?;
+        Ok(token)
+    }
+}
+
+/// Refuses to go on if the User's password is another by now than the one that was compared.
+pub(super) async fn must_be_theirs(tx: &mut WriteTx, user: &UserRow) -> Result<(), PersonError> {
+    match tx.locked_password(user.id).await? {
+        Some(hash) if hash == user.password_hash => Ok(()),
+        _ => Err(PersonError::WrongPassword),
+    }
+}
+
+/// A User, as the audit log names them.
+pub(super) fn actor(user: UserId) -> String {
+    format!("user:{user}")
+}

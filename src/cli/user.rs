@@ -1,0 +1,131 @@
+//! `truckradar user …`.
+//!
+//! Never: a password taken or printed; people choose theirs behind a link.
+
+use clap::Subcommand;
+
+use super::{Common, IfMissing, perform, print};
+use crate::{
+    accounts::{Email, Role, Slug},
+    operator::Command,
+};
+
+/// What can be done to the people who sign in.
+#[derive(Subcommand)]
+pub(super) enum UserCommand {
+    /// Make a link by which somebody becomes a member of a Seller; it works once, for 7 days.
+    Invite {
+        /// Of which Seller.
+        #[arg(long, value_name = "SLUG")]
+        seller: Slug,
+        /// Whom.
+        #[arg(long, value_name = "EMAIL")]
+        email: Email,
+        /// As what: owner, admin or viewer.
+        #[arg(long, value_name = "ROLE")]
+        role: Role,
+    },
+    /// Change how far a member of a Seller may act.
+    Role {
+        /// Of which Seller.
+        #[arg(long, value_name = "SLUG")]
+        seller: Slug,
+        /// Whose role.
+        #[arg(long, value_name = "EMAIL")]
+        email: Email,
+        /// To what: owner, admin or viewer.
+        #[arg(long, value_name = "ROLE")]
+        role: Role,
+    },
+    /// End somebody's membership of a Seller.
+    Remove {
+        /// Of which Seller.
+        #[arg(long, value_name = "SLUG")]
+        seller: Slug,
+        /// Whose.
+        #[arg(long, value_name = "EMAIL")]
+        email: Email,
+    },
+    /// Make a link by which a user sets a new password; it works once, for an hour. Make sure first who asks.
+    ResetPassword {
+        /// Whose.
+        #[arg(long, value_name = "EMAIL")]
+        email: Email,
+    },
+}
+
+impl UserCommand {
+    pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
+        match self {
+            Self::Invite {
+                seller,
+                email,
+                role,
+            } => {
+                let command = Command::UserInvite {
+                    seller: seller.clone(),
+                    email: email.clone(),
+                    role,
+                };
+                let answer = perform(common, command, IfMissing::Refuse).await?;
+                if common.json {
+                    return print::json(&answer);
+                }
+                print::facts(&[
+                    (
+                        "invited",
+                        format!("{email}, as {} of {seller}", role.as_str()),
+                    ),
+                    ("link", print::plain(&answer["link"])),
+                    (
+                        "works",
+                        "once, for 7 days; send it to nobody else".to_owned(),
+                    ),
+                ])
+            }
+            Self::Role {
+                seller,
+                email,
+                role,
+            } => {
+                let said = format!("{email} is now {} of {seller}.", role.as_str());
+                let command = Command::UserRole {
+                    seller,
+                    email,
+                    role,
+                };
+                answer_or(common, command, &said).await
+            }
+            Self::Remove { seller, email } => {
+                let said = format!("{email} is no longer a member of {seller}.");
+                answer_or(common, Command::UserRemove { seller, email }, &said).await
+            }
+            Self::ResetPassword { email } => {
+                let command = Command::UserResetPassword {
+                    email: email.clone(),
+                };
+                let answer = perform(common, command, IfMissing::Refuse).await?;
+                if common.json {
+                    return print::json(&answer);
+                }
+                print::facts(&[
+                    ("user", email.to_string()),
+                    ("link", print::plain(&answer["link"])),
+                    (
+                        "works",
+                        "once, for an hour; send it to nobody else".to_owned(),
+                    ),
+                ])
+            }
+        }
+    }
+}
+
+async fn answer_or(common: &Common, command: Command, said: &str) -> anyhow::Result<()> {
+    let answer = perform(common, command, IfMissing::Refuse).await?;
+    if common.json {
+        print::json(&answer)
+    } else {
+        print::text(said)
+    }
+}
