@@ -5,6 +5,7 @@
 
 mod support;
 
+mod attack_pages;
 mod browser;
 mod crash;
 mod db_contract;
@@ -17,8 +18,11 @@ mod secrets;
 mod seed_examples;
 mod story_auth;
 mod story_commands;
+mod story_dashboard;
 mod story_dealers;
+mod story_docs;
 mod story_inventory;
+mod story_pages;
 mod story_people;
 mod tidy;
 mod tls;

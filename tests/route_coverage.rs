@@ -1,7 +1,10 @@
 //! Walks the table of routes, so that no route can be added without being asked: what without a key, what with a bad one,
-//! what about another dealer's things, what by another method, what on the other address?
+//! what about another dealer's things, what by another method, what on the other address? Pages are asked the same of
+//! sessions, in [`pages`].
 //!
 //! Never: a route passed over; the list of those without a wrong-Seller case made longer.
+
+mod pages;
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -15,6 +18,7 @@ use truckradar::{
 use crate::support::{
     binary::{Place, Served},
     client::{Answer, Client},
+    dealership::routes_of,
     fixtures::{OTHER_VINS, VIN, record},
 };
 
@@ -146,13 +150,6 @@ async fn ask(at: SocketAddr, method: &Method, (path, body): &Asked, key: Option<
         assert!(!name.as_str().starts_with("access-control-"), "{told}");
     }
     answer
-}
-
-fn routes_of(caller: CallerKind) -> Vec<Route> {
-    let mut routes = routes();
-    routes.retain(|route| route.caller == caller);
-    assert!(!routes.is_empty());
-    routes
 }
 
 fn is_only_ones_own(route: &Route) -> bool {
@@ -431,14 +428,10 @@ async fn each_address_has_the_routes_that_belong_there_and_no_others() {
         }
     }
     // Nothing else is anywhere.
-    for path in [
-        "/",
-        "/api",
-        "/api/v2/key",
-        "/bare",
-        "/metricsx",
-        "/healthz/",
-    ] {
+    let root = ("/".to_owned(), None);
+    let answer = ask(world.served.admin, &Method::GET, &root, None).await;
+    assert_refused(&answer, 404, "NOT_FOUND", "", "/");
+    for path in ["/api", "/api/v2/key", "/bare", "/metricsx", "/healthz/"] {
         let asked = (path.to_owned(), None);
         for address in [world.served.api, world.served.admin] {
             let answer = ask(address, &Method::GET, &asked, None).await;

@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// The bytes of every file in a folder.
-fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+pub fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     fs::read_dir(folder)
         .expect("a folder")
         .map(|entry| entry.expect("an entry").path())
@@ -25,7 +25,7 @@ fn holds(bytes: &[u8], needle: &[u8]) -> bool {
 }
 
 /// Where any of the secrets is found.
-fn found_in(places: &[(String, Vec<u8>)], secrets: &[String]) -> Vec<String> {
+pub fn found_in(places: &[(String, Vec<u8>)], secrets: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for (name, bytes) in places {
         for secret in secrets {

@@ -1,15 +1,32 @@
 //! Who is calling, as an extractor: the only way by which a handler comes to name a Seller.
 //!
-//! Never: a caller that [`super::edge`] has not verified.
+//! Never: a caller that [`super::edge`] has not verified; a Seller named by anything but a live key or a membership.
 
-use axum::{extract::FromRequestParts, http::request::Parts};
+use std::{net::IpAddr, sync::Arc};
 
-use super::error::ApiError;
-use crate::keys::{scope::SellerScope, verify::Caller};
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, Method, header, request::Parts},
+};
+
+use super::{State, error::ApiError, form::Fields, problem::Problem, session_cookie};
+use crate::{
+    accounts::{
+        people::Visitor,
+        sessions::{Member, Session},
+    },
+    db::DbError,
+    ids::SellerId,
+    keys::{scope::SellerScope, usage, verify::Caller},
+};
 
 /// What the edge leaves with a request whose key it found good.
 #[derive(Clone, Copy)]
 pub(super) struct Verified(pub(super) Caller);
+
+/// What the edge leaves with a request for a page: where it came from.
+#[derive(Clone, Copy)]
+pub(super) struct ClientAddress(pub(super) IpAddr);
 
 /// The holder of a live Seller key.
 pub struct SellerCaller(Caller);
@@ -38,5 +55,110 @@ impl<S: Sync> FromRequestParts<S> for SellerCaller {
                 Err(ApiError::internal())
             }
         }
+    }
+}
+
+/// The browser that asks for a page, signed in or not.
+pub struct Browser {
+    /// Where it is and what it is.
+    pub visitor: Visitor,
+    /// Its session, if it has one that is still good.
+    pub session: Option<Session>,
+}
+
+impl FromRequestParts<Arc<State>> for Browser {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Problem> {
+        let visitor = visitor(parts);
+        let session = find_session(&parts.headers, state, &visitor).await?;
+        Ok(Self { visitor, session })
+    }
+}
+
+/// Somebody who is signed in; anybody else is sent to sign in and comes back afterwards.
+pub struct SignedIn {
+    /// Where the browser is and what it is.
+    pub visitor: Visitor,
+    /// The session.
+    pub session: Session,
+}
+
+impl FromRequestParts<Arc<State>> for SignedIn {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Problem> {
+        let visitor = visitor(parts);
+        match find_session(&parts.headers, state, &visitor).await? {
+            Some(session) => Ok(Self { visitor, session }),
+            None => {
+                // A form that was posted too late cannot be posted again by a redirect; its page can be shown.
+                let next = match parts.method {
+                    Method::GET => parts.uri.path_and_query().map_or("", |path| path.as_str()),
+                    _ => "/dashboard/settings",
+                };
+                Err(Problem::sign_in_first(next))
+            }
+        }
+    }
+}
+
+impl SignedIn {
+    /// The User as a member of the Seller that a page's address names, or of their first one.
+    pub fn member_of_page(&self, query: &Fields) -> Result<Member, Problem> {
+        match self.session.member_by_slug(query.get("seller")) {
+            Some(member) => Ok(member),
+            None if self.session.memberships().is_empty() => Err(self.told(Problem::new(
+                axum::http::StatusCode::FORBIDDEN,
+                "No dealer account yet",
+                "You are signed in, but not a member of any dealer account. Ask an owner of yours to invite you.",
+            ))),
+            None => Err(self.told(Problem::other_dealers())),
+        }
+    }
+
+    /// The User as a member, of whatever role, of the Seller whose id a form carries.
+    pub fn member_of_form(&self, form: &Fields) -> Result<Member, Problem> {
+        let seller = form.text("seller").parse::<SellerId>().ok();
+        seller
+            .and_then(|seller| self.session.member_by_id(seller))
+            .ok_or_else(|| self.told(Problem::other_dealers()))
+    }
+
+    fn told(&self, problem: Problem) -> Problem {
+        problem.for_person(&self.session)
+    }
+
+    /// The same, of a role that may change things.
+    pub fn actor_of_form(&self, form: &Fields) -> Result<Member, Problem> {
+        let member = self.member_of_form(form)?;
+        if member.role().may_act() {
+            Ok(member)
+        } else {
+            Err(self.told(Problem::role_forbids()))
+        }
+    }
+}
+
+fn visitor(parts: &Parts) -> Visitor {
+    let address = parts.extensions.get::<ClientAddress>();
+    let agent = parts.headers.get(header::USER_AGENT);
+    Visitor {
+        address: address.map_or(IpAddr::from([0, 0, 0, 0]), |ClientAddress(address)| {
+            *address
+        }),
+        user_agent: usage::readable_user_agent(agent.map_or(&b""[..], |value| value.as_bytes())),
+    }
+}
+
+async fn find_session(
+    headers: &HeaderMap,
+    state: &State,
+    visitor: &Visitor,
+) -> Result<Option<Session>, DbError> {
+    let services = &state.services;
+    match session_cookie::token(headers, &services.settings) {
+        Some(token) => services.people.session(&token, visitor).await,
+        None => Ok(None),
     }
 }

@@ -30,11 +30,12 @@ use uuid::Uuid;
 
 use super::{
     State,
-    caller::Verified,
-    error::{ApiError, Code},
+    caller::{ClientAddress, Verified},
+    error::{ApiError, ApiProblem, Code},
     hosts,
     metrics::RefusedBecause,
-    path,
+    pages, path,
+    problem::{self, Problem},
 };
 use crate::{
     clock::BootTime,
@@ -144,6 +145,10 @@ async fn answer(
     let user_agent = request.headers().get(header::USER_AGENT).cloned();
     let client = client_address(&request, state);
 
+    let wants_page = !is_api && problem::wants_page(request.headers());
+    if !is_api {
+        request.extensions_mut().insert(ClientAddress(client));
+    }
     let path = tracing::enabled!(tracing::Level::DEBUG).then(|| loggable(request.uri().path()));
 
     let mut known = Known::Nobody;
@@ -165,6 +170,9 @@ async fn answer(
         Err(error) => error.into_response(),
     };
 
+    if !is_api {
+        response = as_page(response, wants_page, &id);
+    }
     let status = response.status().as_u16();
     let headers = response.headers_mut();
     // Kept only for a log that is written: cloning it costs an allocation.
@@ -209,6 +217,32 @@ async fn answer(
             "request"
         );
     }
+    response
+}
+
+/// A response outside of the API: what went wrong becomes a page, and every response gets what protects a browser.
+fn as_page(mut response: Response, wants_page: bool, id: &[u8]) -> Response {
+    let extensions = response.extensions_mut();
+    let problem = extensions.remove::<Problem>().or_else(|| {
+        let api = extensions.remove::<ApiProblem>().filter(|_| wants_page);
+        api.map(|ApiProblem(problem)| problem)
+    });
+    if let Some(problem) = problem {
+        let mut page = problem.page(&String::from_utf8_lossy(id));
+        // What the response said besides, such as `Allow`, or a session's new cookie.
+        for (name, value) in response.headers() {
+            let of_the_body = [
+                header::CONTENT_TYPE,
+                header::CONTENT_LENGTH,
+                header::CACHE_CONTROL,
+            ];
+            if !of_the_body.contains(name) {
+                page.headers_mut().append(name, value.clone());
+            }
+        }
+        response = page;
+    }
+    pages::add_security_headers(response.headers_mut());
     response
 }
 

@@ -1,7 +1,7 @@
 //! The only place that turns errors into responses.
 //!
-//! Every failure is `{"error":{"code","message","details"?}}`. Codes are stable and for programs; messages are for people
-//! and say what was wrong and what to do.
+//! Every failure is `{"error":{"code","message","details"}}`. Codes are stable and for programs; messages are for people and
+//! say what was wrong and what to do; `details.docs` is where the documentation says more.
 //!
 //! Never: an inner error's text in a response; 401 for a fault of ours.
 
@@ -14,7 +14,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::routes;
+use super::{problem::Problem, routes};
 use crate::{
     accounts::dealers::DealerError,
     db::DbError,
@@ -23,47 +23,82 @@ use crate::{
     services::Settings,
 };
 
-/// Every code that a response can carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// 401: `details.reason` says which.
-    Unauthorized,
-    /// 403: another dealer's.
-    Forbidden,
-    /// 400: the envelope is not what it must be.
-    ValidationError,
-    /// 400: more than 500 records.
-    BatchTooLarge,
-    /// 400: a required top-level field is absent.
-    InvalidPayload,
-    /// 400: not a VIN.
-    InvalidVin,
-    /// 400: not a status that can be set.
-    InvalidStatus,
-    /// 400: query parameters that cannot be understood.
-    InvalidParams,
-    /// 422: the pipeline refused the record.
-    PipelineRejected,
-    /// 404.
-    NotFound,
-    /// 405, with `Allow`.
-    MethodNotAllowed,
-    /// 408: the body did not arrive in time.
-    RequestTimeout,
-    /// 413.
-    PayloadTooLarge,
-    /// 415.
-    UnsupportedMediaType,
-    /// 421: a page asked for under a name that is not ours.
-    MisdirectedRequest,
-    /// 429, with `Retry-After`.
-    RateLimited,
-    /// 431.
-    HeadersTooLarge,
-    /// 500: a defect of ours.
-    Internal,
-    /// 503, with `Retry-After`: this cannot be done or known at present.
-    Unavailable,
+/// The page of the documentation that explains every error.
+const DOCS: &str = "/docs/errors";
+
+/// An enum that knows all its variants, so that what must hold for each of them can be checked.
+macro_rules! listed {
+    ($(#[$doc:meta])* $visible:vis enum $name:ident { $($(#[$of_one:meta])* $variant:ident,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        $visible enum $name {
+            $($(#[$of_one])* $variant,)+
+        }
+
+        impl $name {
+            /// Every one there is.
+            #[allow(dead_code, reason = "of the codes, tests alone walk all")]
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+        }
+    };
+}
+
+listed! {
+    /// Every code that a response can carry.
+    pub enum Code {
+        /// 401: `details.reason` says which.
+        Unauthorized,
+        /// 403: another dealer's.
+        Forbidden,
+        /// 400: the envelope is not what it must be.
+        ValidationError,
+        /// 400: more than 500 records.
+        BatchTooLarge,
+        /// 400: a required top-level field is absent.
+        InvalidPayload,
+        /// 400: not a VIN.
+        InvalidVin,
+        /// 400: not a status that can be set.
+        InvalidStatus,
+        /// 400: query parameters that cannot be understood.
+        InvalidParams,
+        /// 422: the pipeline refused the record.
+        PipelineRejected,
+        /// 404.
+        NotFound,
+        /// 405, with `Allow`.
+        MethodNotAllowed,
+        /// 408: the body did not arrive in time.
+        RequestTimeout,
+        /// 413.
+        PayloadTooLarge,
+        /// 415.
+        UnsupportedMediaType,
+        /// 421: a page asked for under a name that is not ours.
+        MisdirectedRequest,
+        /// 429, with `Retry-After`.
+        RateLimited,
+        /// 431.
+        HeadersTooLarge,
+        /// 500: a defect of ours.
+        Internal,
+        /// 503, with `Retry-After`: this cannot be done or known at present.
+        Unavailable,
+    }
+}
+
+listed! {
+    /// Why a request got 401.
+    pub enum Reason {
+        /// No Authorization header.
+        Missing,
+        /// Not exactly one well-formed key.
+        Malformed,
+        /// A well-formed key that is none of ours.
+        Unknown,
+        /// A key of ours that is dead.
+        Revoked,
+    }
 }
 
 impl Code {
@@ -92,6 +127,54 @@ impl Code {
             Self::Unavailable => ("UNAVAILABLE", S::SERVICE_UNAVAILABLE),
         }
     }
+
+    /// Where the documentation explains it.
+    pub fn docs(self) -> String {
+        let (name, _) = self.parts();
+        format!("{DOCS}#{}", name.to_ascii_lowercase())
+    }
+}
+
+impl Reason {
+    /// Its name in `details.reason`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Unknown => "unknown",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// Where the documentation explains it.
+    pub fn docs(self) -> String {
+        format!("{}-{}", Code::Unauthorized.docs(), self.name())
+    }
+
+    /// What a person is told, and what a program is told in the challenge. No error code for a request that brought no
+    /// credentials at all: RFC 6750 section 3.1.
+    fn words(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Missing => (
+                "No API key was sent. Send it as: Authorization: Bearer tr_live_…",
+                None,
+            ),
+            Self::Malformed => (
+                "The Authorization header does not hold exactly one well-formed key. Send it once, as: Authorization: Bearer \
+                 tr_live_… (46 characters, without quotes).",
+                Some("the Authorization header does not hold exactly one well-formed key"),
+            ),
+            Self::Unknown => (
+                "This key is not known here. Look for a copy that was cut or mistyped, or one from another marketplace.",
+                Some("the key is not known"),
+            ),
+            Self::Revoked => (
+                "This key was replaced or expired and works no more. Use the Seller's present key; whoever manages the dealer \
+                 account knows when it was replaced.",
+                Some("the key was replaced or expired"),
+            ),
+        }
+    }
 }
 
 /// A failure on its way to the caller.
@@ -101,7 +184,8 @@ pub struct ApiError {
     message: Cow<'static, str>,
     details: Option<Value>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
-    prepared: Option<&'static Unauthorized>,
+    /// For a 401: which.
+    reason: Option<Reason>,
 }
 
 impl ApiError {
@@ -112,7 +196,7 @@ impl ApiError {
             message: message.into(),
             details: None,
             headers: Vec::new(),
-            prepared: None,
+            reason: None,
         }
     }
 
@@ -169,15 +253,22 @@ impl ApiError {
 
     /// A key's write that found its key dead: the request is refused as if it had come a moment later.
     pub fn revoked() -> Self {
-        Self::unauthorized(&REVOKED)
+        Self::unauthorized(Reason::Revoked)
     }
 
-    fn unauthorized(prepared: &'static Unauthorized) -> Self {
+    fn unauthorized(reason: Reason) -> Self {
         Self {
-            prepared: Some(prepared),
+            reason: Some(reason),
             ..Self::new(Code::Unauthorized, "")
         }
     }
+}
+
+/// What a program may want to know besides the code: at least where the documentation explains it.
+fn with_docs(code: Code, details: Option<Value>) -> Value {
+    let mut details = details.unwrap_or_else(|| json!({}));
+    details["docs"] = code.docs().into();
+    details
 }
 
 /// A 401, written once: whoever floods a server with bad keys shall not make it work more than good ones do.
@@ -188,11 +279,11 @@ struct Unauthorized {
 }
 
 impl Unauthorized {
-    /// RFC 6750 section 3.1: no error code for a request that brought no credentials at all.
-    fn new(reason: &str, message: &str, description: Option<&str>) -> Self {
+    fn new(reason: Reason) -> Self {
         let (code, _) = Code::Unauthorized.parts();
-        let body =
-            json!({"error": {"code": code, "message": message, "details": {"reason": reason}}});
+        let (message, description) = reason.words();
+        let details = json!({"reason": reason.name(), "docs": reason.docs()});
+        let body = json!({"error": {"code": code, "message": message, "details": details}});
         let realm = r#"Bearer realm="truckradar""#;
         let challenge = match description {
             None => realm.to_owned(),
@@ -206,58 +297,63 @@ impl Unauthorized {
     }
 }
 
-static MISSING: LazyLock<Unauthorized> = LazyLock::new(|| {
-    Unauthorized::new(
-        "missing",
-        "No API key was sent. Send it as: Authorization: Bearer tr_live_…",
-        None,
-    )
-});
-static MALFORMED: LazyLock<Unauthorized> = LazyLock::new(|| {
-    Unauthorized::new(
-        "malformed",
-        "The Authorization header does not hold exactly one well-formed key. Send it once, as: Authorization: Bearer \
-         tr_live_… (46 characters, without quotes).",
-        Some("the Authorization header does not hold exactly one well-formed key"),
-    )
-});
-static UNKNOWN: LazyLock<Unauthorized> = LazyLock::new(|| {
-    Unauthorized::new(
-        "unknown",
-        "This key is not known here. Look for a copy that was cut or mistyped, or one from another marketplace.",
-        Some("the key is not known"),
-    )
-});
-static REVOKED: LazyLock<Unauthorized> = LazyLock::new(|| {
-    Unauthorized::new(
-        "revoked",
-        "This key was replaced or expired and works no more. Use the Seller's present key; whoever manages the dealer \
-         account knows when it was replaced.",
-        Some("the key was replaced or expired"),
-    )
-});
+/// One for each reason, in their order.
+static PREPARED: LazyLock<Vec<Unauthorized>> =
+    LazyLock::new(|| Reason::ALL.iter().copied().map(Unauthorized::new).collect());
+
+/// What an [`ApiError`] is to a person whose browser met it outside of the API.
+#[derive(Clone, Debug)]
+pub struct ApiProblem(pub Problem);
+
+impl Code {
+    /// The title of a page.
+    fn title(self) -> &'static str {
+        match self {
+            Self::NotFound => "There is nothing here",
+            Self::MethodNotAllowed => "This address cannot do that",
+            Self::HeadersTooLarge => "The request is too large",
+            Self::Unavailable => "This cannot be done at present",
+            _ => "Something went wrong",
+        }
+    }
+}
+
+impl ApiError {
+    fn as_problem(&self, status: StatusCode) -> Problem {
+        // What a program is told of a path helps no person.
+        let text = match self.code {
+            Code::NotFound => {
+                "This address leads to no page. Look for a misspelling, or begin anew.".into()
+            }
+            _ => self.message.clone(),
+        };
+        Problem::new(status, self.code.title(), text)
+            .with_way_on("/dashboard", "Go to the dashboard")
+    }
+}
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (code, status) = self.code.parts();
-        if let Some(prepared) = self.prepared {
+        if let Some(prepared) = self.reason.and_then(|reason| PREPARED.get(reason as usize)) {
             let mut response = super::api::body(prepared.body.clone());
             *response.status_mut() = status;
             let headers = response.headers_mut();
             headers.insert(header::WWW_AUTHENTICATE, prepared.challenge.clone());
             return response;
         }
-        let mut error = json!({"code": code, "message": self.message});
-        if let Some(details) = self.details {
-            error["details"] = details;
-        }
+        let problem = self.as_problem(status);
+        let details = with_docs(self.code, self.details);
+        let error = json!({"code": code, "message": self.message, "details": details});
         let body = json!({ "error": error }).to_string();
         let mut response = super::api::body(body);
         *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.extend(self.headers);
+        response.headers_mut().extend(self.headers);
+        response.extensions_mut().insert(ApiProblem(problem));
         if self.code == Code::RequestTimeout {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -266,10 +362,10 @@ impl IntoResponse for ApiError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Missing => Self::unauthorized(&MISSING),
-            Refusal::Malformed => Self::unauthorized(&MALFORMED),
-            Refusal::Unknown => Self::unauthorized(&UNKNOWN),
-            Refusal::Revoked(_) => Self::unauthorized(&REVOKED),
+            Refusal::Missing => Self::unauthorized(Reason::Missing),
+            Refusal::Malformed => Self::unauthorized(Reason::Malformed),
+            Refusal::Unknown => Self::unauthorized(Reason::Unknown),
+            Refusal::Revoked(_) => Self::unauthorized(Reason::Revoked),
             Refusal::CannotKnow => Self::unavailable(),
         }
     }
@@ -353,7 +449,7 @@ impl ApiError {
     /// A refused record as it stands in a batch's results.
     pub fn in_batch(rejected: &Rejected, settings: &Settings) -> Value {
         let error = Self::of_rejected(rejected, settings);
-        json!({"code": error.code.parts().0, "message": error.message, "details": error.details})
+        json!({"code": error.code.parts().0, "message": error.message, "details": with_docs(error.code, error.details)})
     }
 }
 

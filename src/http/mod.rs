@@ -9,13 +9,18 @@ mod api;
 mod body;
 mod caller;
 mod certificate;
+mod cross_site;
 mod edge;
 mod error;
+mod form;
 mod hosts;
 mod metrics;
 mod ops;
+mod pages;
 mod path;
+mod problem;
 mod server;
+mod session_cookie;
 
 use std::sync::Arc;
 
@@ -33,6 +38,10 @@ use crate::services::Services;
 pub enum CallerKind {
     /// Whoever reaches the server, on either address.
     Anyone,
+    /// Whoever opens a page, signed in or not.
+    Visitor,
+    /// A person who is signed in; whoever is not is sent to sign in.
+    SignedIn,
     /// The holder of a live Seller key.
     Seller,
     /// Whoever reaches the admin address, which is private.
@@ -58,7 +67,7 @@ pub struct State {
 
 /// Every route there is.
 pub fn routes() -> Vec<Route> {
-    use CallerKind::{Anyone, Operator, Seller};
+    use CallerKind::{Anyone, Operator, Seller, SignedIn, Visitor};
     macro_rules! table {
         ($($method:ident $path:literal $caller:ident $handler:path;)+) => {
             vec![$(Route {
@@ -81,16 +90,48 @@ pub fn routes() -> Vec<Route> {
         POST  "/api/v1/dealers"             Seller    api::dealers::post;
         PATCH "/api/v1/dealers"             Seller    api::dealers::patch;
         GET   "/api/v1/dealers/{slug}"      Seller    api::dealers::get;
+
+        GET   "/"                           Visitor   pages::login::root;
+        GET   "/static/{file}"              Visitor   pages::assets::get;
+        GET   "/docs"                       Visitor   pages::docs::index;
+        GET   "/docs/{page}"                Visitor   pages::docs::page;
+        GET   "/.well-known/security.txt"   Visitor   pages::security_txt::get;
+        GET   "/login"                      Visitor   pages::login::form;
+        POST  "/login"                      Visitor   pages::login::sign_in;
+        GET   "/invitation"                 Visitor   pages::links::invitation;
+        POST  "/invitation"                 Visitor   pages::links::accept;
+        GET   "/reset-password"             Visitor   pages::links::reset;
+        POST  "/reset-password"             Visitor   pages::links::set_password;
+        POST  "/logout"                     SignedIn  pages::login::sign_out;
+        GET   "/dashboard"                  SignedIn  pages::overview::show;
+        GET   "/dashboard/inventory"        SignedIn  pages::inventory::show;
+        GET   "/dashboard/settings"         SignedIn  pages::settings::show;
+        POST  "/dashboard/settings/api-key" SignedIn  pages::api_key::generate;
+        POST  "/dashboard/settings/profile" SignedIn  pages::profile::save;
+        POST  "/dashboard/settings/locations"        SignedIn pages::profile::save_locations;
+        POST  "/dashboard/settings/members/invite"   SignedIn pages::members::invite;
+        POST  "/dashboard/settings/members/uninvite" SignedIn pages::members::uninvite;
+        POST  "/dashboard/settings/members/role"     SignedIn pages::members::set_role;
+        POST  "/dashboard/settings/members/remove"   SignedIn pages::members::remove;
+        POST  "/dashboard/settings/password"         SignedIn pages::account::change_password;
+        POST  "/dashboard/settings/sessions/end"     SignedIn pages::account::end_sessions;
     }
 }
 
 /// The router of one of the two addresses.
 fn router(state: Arc<State>, admits: impl Fn(CallerKind) -> bool) -> Router {
     let mut router = Router::new();
+    let protection = cross_site::protection(&state.services.settings);
     for route in routes() {
-        if admits(route.caller) {
-            router = router.route(route.path, route.handler);
+        if !admits(route.caller) {
+            continue;
         }
+        let handler = match route.caller {
+            CallerKind::Visitor | CallerKind::SignedIn => route.handler.layer(protection.clone()),
+            // No cookie opens these.
+            CallerKind::Anyone | CallerKind::Seller | CallerKind::Operator => route.handler,
+        };
+        router = router.route(route.path, handler);
     }
     #[cfg(feature = "bench-bare")]
     {

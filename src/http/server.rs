@@ -93,7 +93,7 @@ impl Server {
         let serve = |listener, side, tls: Option<RustlsConfig>, connections_max| {
             let router = router(Arc::clone(&state), move |caller| match side {
                 Side::Api => caller != CallerKind::Operator,
-                Side::Admin => caller != CallerKind::Seller,
+                Side::Admin => matches!(caller, CallerKind::Anyone | CallerKind::Operator),
             });
             let edge = Edge::new(Arc::clone(&state), router, side);
             let acceptor = Acceptor {

@@ -1,6 +1,7 @@
 //! The real binary: as a server, and as a command.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use serde_json::Value;
-use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
 /// The password of every owner made here.
@@ -67,6 +68,47 @@ impl Place {
         SqliteConnection::connect_with(&options)
             .await
             .expect("opens")
+    }
+
+    /// Every row of the database as text, to see whether anything changed. What merely counts or notes use is left out.
+    pub async fn everything(&self) -> Vec<String> {
+        let mut inside = self.look_inside().await;
+        let columns: Vec<(String, String)> = sqlx::query_as(
+            "SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND \
+             t.name NOT LIKE '%usage%' AND t.name NOT LIKE '\\_%' ESCAPE '\\' AND c.name <> 'seen_us' ORDER BY 1, c.cid",
+        )
+        .fetch_all(&mut inside)
+        .await
+        .expect("answers");
+        let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (table, column) in columns {
+            let quoted = format!("'{column}=' || quote({column})");
+            tables.entry(table).or_default().push(quoted);
+        }
+        let mut rows = Vec::new();
+        for (table, columns) in tables {
+            let sql = format!(
+                "SELECT '{table}: ' || {} FROM {table} ORDER BY 1",
+                columns.join(" || ', ' || ")
+            );
+            let found = sqlx::query_scalar::<_, String>(AssertSqlSafe(sql));
+            rows.extend(found.fetch_all(&mut inside).await.expect("answers"));
+        }
+        rows
+    }
+
+    /// Fails with the rows that were changed since [`Place::everything`] was asked for them.
+    pub async fn assert_unchanged(&self, before: &[String], told: impl std::fmt::Display) {
+        assert_same_rows(before, &self.everything().await, told);
+    }
+
+    /// Changes the database beside the server, as the passing of time would.
+    pub async fn change(&self, sql: &'static str) {
+        let options = SqliteConnectOptions::new().filename(self.database_file());
+        let connection = SqliteConnection::connect_with(&options).await;
+        let mut connection = connection.expect("opens");
+        let changed = sqlx::query(sql).execute(&mut connection).await;
+        changed.expect("runs");
     }
 
     /// Runs a command to its end.
@@ -140,6 +182,19 @@ impl Place {
     pub fn serve_by(&self, command: Command) -> Served {
         Served::start(command)
     }
+}
+
+/// Fails with the rows that are in one of the two only.
+pub fn assert_same_rows(before: &[String], after: &[String], told: impl std::fmt::Display) {
+    let only_in = |some: &[String], others: &[String]| {
+        let only = some.iter().filter(|row| !others.contains(row));
+        only.cloned().collect::<Vec<_>>().join("\n  ")
+    };
+    let (gone, new) = (only_in(before, after), only_in(after, before));
+    assert!(
+        before == after,
+        "{told} changed the database. Gone:\n  {gone}\nNew:\n  {new}"
+    );
 }
 
 /// A running server. Killed when dropped.

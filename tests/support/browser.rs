@@ -25,6 +25,8 @@ use super::{
 pub const WIDTHS: [u32; 3] = [360, 1024, 1600];
 /// Up to here a device is held in the hand, with the rules for pages that follow from it.
 const MOBILE_UP_TO: u32 = 480;
+/// Things on one page that the keyboard goes through at most.
+const STEPS_MAX: usize = 100;
 /// How long a page may take to come, on a machine busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -133,7 +135,18 @@ impl Browser {
 
     /// Replaces what stands in the one visible field of this name; in a list, chooses the entry of this text.
     pub async fn fill(&self, name: &str, text: &str) {
-        let found = self.find_all(&format!("[name=\"{name}\"]")).await;
+        self.fill_in("body", name, text).await;
+    }
+
+    /// The same within the part of the page that `css` finds, where others have a field of this name too.
+    pub async fn fill_in(&self, css: &str, name: &str, text: &str) {
+        self.fill_at(&format!("{css} [name=\"{name}\"]"), text)
+            .await;
+    }
+
+    /// The same with the one visible field that fits, where a name is not enough to tell it.
+    pub async fn fill_at(&self, name: &str, text: &str) {
+        let found = self.find_all(name).await;
         let field = self.only(found, &format!("field {name:?}")).await;
         if field.tag().await != "select" {
             let cleared = field.clear().await;
@@ -148,6 +161,40 @@ impl Browser {
     pub async fn press(&self, text: &str) {
         let element = self.pressable(text).await;
         self.lead_on(&format!("pressing {text:?}"), element.click())
+            .await;
+    }
+
+    /// The same by the keyboard alone: goes from one thing to the next until it is on what is called `text`, then presses
+    /// Enter.
+    pub async fn press_by_keyboard(&self, text: &str) {
+        const ACTIVE: &str =
+            "return document.activeElement.ariaLabel || document.activeElement.innerText || ''";
+        let key = |key: &str| {
+            json!({"actions": [{"type": "key", "id": "keyboard", "actions": [
+                {"type": "keyDown", "value": key}, {"type": "keyUp", "value": key},
+            ]}]})
+        };
+        for _ in 0..STEPS_MAX {
+            let stepped = self.session.post("actions", key("\u{e004}")).await;
+            stepped.expect("the keyboard works");
+            let active = self.session.execute(ACTIVE).await.expect("a page");
+            if active.as_str().is_some_and(|name| name.trim() == text) {
+                let enter = self.session.post("actions", key("\u{e007}"));
+                self.lead_on(&format!("Enter on {text:?}"), enter).await;
+                return;
+            }
+        }
+        panic!(
+            "{text:?} is not reached by the keyboard on {}",
+            self.path().await
+        );
+    }
+
+    /// The same with the one visible button or link that fits, where a name is not enough to tell it.
+    pub async fn press_at(&self, css: &str) {
+        let found = self.find_all(css).await;
+        let element = self.only(found, css).await;
+        self.lead_on(&format!("pressing {css:?}"), element.click())
             .await;
     }
 
@@ -224,6 +271,28 @@ impl Browser {
     pub async fn source(&self) -> String {
         let source = self.session.get("source").await.expect("a page");
         source.as_str().expect("text").to_owned()
+    }
+
+    /// How wide the page is, with what is reached by scrolling sideways only.
+    pub async fn scroll_width(&self) -> u64 {
+        let script = "return document.documentElement.scrollWidth";
+        let width = self.session.execute(script).await.expect("a page");
+        width.as_u64().expect("a number")
+    }
+
+    /// What was copied last.
+    pub async fn clipboard(&self) -> String {
+        let allowed = json!({"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]});
+        let allowed = self.session.devtools("Browser.grantPermissions", allowed);
+        allowed.await.expect("may be read");
+        let script = "const tell = arguments[arguments.length - 1];\
+                      navigator.clipboard.readText().then(tell, error => tell(String(error)));";
+        let text = self
+            .session
+            .execute_async(script)
+            .await
+            .expect("a clipboard");
+        text.as_str().expect("text").to_owned()
     }
 
     /// The path of the page that is shown, with its query.

@@ -57,6 +57,7 @@ impl Client {
         Self {
             http: reqwest::Client::builder()
                 .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
                 .build()
                 .expect("a client"),
             base: format!("http://{api}"),
@@ -84,13 +85,14 @@ impl Client {
         self.try_send(request).await.expect("an answer")
     }
 
+    /// Sends a request that was built already.
+    pub async fn execute(&self, request: reqwest::Request) -> Answer {
+        let response = self.http.execute(request).await.expect("an answer");
+        read(response).await.expect("a whole answer")
+    }
+
     pub async fn try_send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
-        let response = request.send().await?;
-        Ok(Answer {
-            status: response.status(),
-            headers: response.headers().clone(),
-            text: response.text().await?,
-        })
+        read(request.send().await?).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -105,6 +107,14 @@ impl Client {
         self.send(self.request(Method::PATCH, path).json(body))
             .await
     }
+}
+
+async fn read(response: reqwest::Response) -> reqwest::Result<Answer> {
+    Ok(Answer {
+        status: response.status(),
+        headers: response.headers().clone(),
+        text: response.text().await?,
+    })
 }
 
 /// Sends bytes and reads until the server closes or falls silent; the whole answer as text.

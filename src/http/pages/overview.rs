@@ -1,0 +1,61 @@
+//! `/dashboard`: how a Seller stands, and what to do next.
+//!
+//! Never: the key.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{
+    extract::State as Shared,
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    super::{State, caller::SignedIn, form::Query, problem::Problem},
+    Page, Shell,
+    api_key::{KeyState, KeyView},
+    grouped,
+    shell::Section,
+};
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage {
+    shell: Shell,
+    slug: String,
+    name: String,
+    plan: &'static str,
+    may_act: bool,
+    key: KeyView,
+    active: String,
+    sold: String,
+    expired: String,
+    has_listings: bool,
+}
+
+/// The page.
+pub async fn show(
+    Shared(state): Shared<Arc<State>>,
+    caller: SignedIn,
+    Query(query): Query,
+) -> Result<Response, Problem> {
+    let member = caller.member_of_page(&query)?;
+    let db = &state.services.db;
+    let scope = member.scope();
+    let seller = db.seller(scope).await?.ok_or_else(Problem::other_dealers)?;
+    let counts = db.count_listings(scope).await?;
+    let key = KeyView::read(&state, &member).await?;
+    Ok(Page(OverviewPage {
+        shell: Shell::inside("Overview", Section::Overview, &caller.session, &member),
+        slug: seller.slug,
+        name: seller.name,
+        plan: seller.plan.as_str(),
+        may_act: member.role().may_act(),
+        key,
+        active: grouped(counts.active),
+        sold: grouped(counts.sold),
+        expired: grouped(counts.expired),
+        has_listings: counts.active + counts.sold + counts.expired > 0,
+    })
+    .into_response())
+}

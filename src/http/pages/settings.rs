@@ -1,0 +1,347 @@
+//! `/dashboard/settings`: profile, API key, locations, members, password and sessions, each in a section of its own.
+//!
+//! A form of the page that cannot be accepted comes back on this same page, with what was wrong beside it.
+//!
+//! Never: the key; a form without the Seller's id.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{
+    extract::State as Shared,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    super::{
+        State,
+        caller::SignedIn,
+        form::{Fields, Query},
+        problem::Problem,
+    },
+    Page, Shell,
+    api_key::{KeyState, KeyView},
+    profile::{LocationForm, ProfileForm},
+    shell::Section,
+    when::When,
+};
+use crate::{
+    accounts::{Role, sessions::Member},
+    db::LocationRow,
+};
+
+#[derive(Template)]
+#[template(path = "settings.html")]
+struct SettingsPage<'a> {
+    shell: Shell,
+    seller: String,
+    slug: String,
+    name: String,
+    plan: &'static str,
+    role: &'static str,
+    may_act: bool,
+    notice: &'static str,
+    wrong: Wrong,
+    profile: ProfileForm,
+    location: LocationForm,
+    invited_email: String,
+    invited_role: String,
+    key: KeyView,
+    locations: Vec<LocationRow>,
+    members: Vec<MemberView>,
+    invitations: Vec<InvitationView>,
+    roles: Vec<Role>,
+    managers: String,
+    sessions: Vec<SessionView>,
+    email: String,
+    security_contact: &'a str,
+    sales_contact: &'a str,
+}
+
+struct MemberView {
+    user: String,
+    email: String,
+    role: Role,
+    since: When,
+    is_oneself: bool,
+    may_be_managed: bool,
+}
+
+struct InvitationView {
+    email: String,
+    role: &'static str,
+    expires: When,
+    may_be_managed: bool,
+}
+
+struct SessionView {
+    id: String,
+    is_this: bool,
+    address: String,
+    program: String,
+    user_agent: String,
+    seen: When,
+    created: When,
+}
+
+/// What was typed into a form that could not be accepted, so that it need not be typed again.
+#[derive(Default)]
+pub enum Typed {
+    /// Nothing that is worth keeping.
+    #[default]
+    Nothing,
+    /// The profile.
+    Profile(ProfileForm),
+    /// A location.
+    Location(LocationForm),
+    /// An invitation: the address and the role.
+    Invitation(String, String),
+}
+
+impl Typed {
+    /// What the form of an invitation says.
+    pub fn invitation(form: &Fields) -> Self {
+        Self::Invitation(form.text("email").to_owned(), form.text("role").to_owned())
+    }
+}
+
+/// What was wrong with a form of this page.
+#[derive(Clone, Debug, Default)]
+pub struct Wrong {
+    /// The section of the form.
+    pub section: &'static str,
+    /// What was wrong and what to do.
+    pub messages: Vec<String>,
+}
+
+impl Wrong {
+    /// One thing.
+    pub fn new(section: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            section,
+            messages: vec![message.into()],
+        }
+    }
+
+    /// The heading of the section.
+    fn heading(&self) -> &'static str {
+        match self.section {
+            "profile" => "Profile",
+            "locations" => "Locations",
+            "members" => "Members",
+            "password" => "Password",
+            _ => "Sessions",
+        }
+    }
+
+    fn of(&self, section: &str) -> &[String] {
+        if self.section == section {
+            &self.messages
+        } else {
+            &[]
+        }
+    }
+}
+
+/// The page.
+pub async fn show(
+    Shared(state): Shared<Arc<State>>,
+    caller: SignedIn,
+    Query(query): Query,
+) -> Result<Response, Problem> {
+    let member = caller.member_of_page(&query)?;
+    let notice = match query.text("done") {
+        "key" => "The new key is in place.",
+        "invited" => "The invitation stands.",
+        "profile" => "The profile is saved.",
+        "locations" => "The locations are saved.",
+        "role" => "The role is changed.",
+        "removed" => "The member is removed.",
+        "uninvited" => "The invitation is taken back.",
+        "password" => "Your password is changed. Your other sessions were signed out.",
+        "session" => "That session is signed out.",
+        "sessions" => "All your other sessions are signed out.",
+        // Where the page of a secret leads when it is reloaded; see app.js.
+        "shown" => "What was on that page is shown once. It is not kept here.",
+        _ => "",
+    };
+    let nothing = (Wrong::default(), Typed::Nothing);
+    let page = render(&state, &caller, &member, notice, nothing.0, nothing.1).await?;
+    Ok(page.into_response())
+}
+
+/// The page with what was wrong with one of its forms.
+pub async fn show_wrong(
+    state: &State,
+    caller: &SignedIn,
+    member: &Member,
+    wrong: Wrong,
+    typed: Typed,
+) -> Result<Response, Problem> {
+    let page = render(state, caller, member, "", wrong, typed).await?;
+    Ok(Page::with_status(StatusCode::UNPROCESSABLE_ENTITY, &page.0))
+}
+
+async fn render<'a>(
+    state: &'a State,
+    caller: &SignedIn,
+    member: &Member,
+    notice: &'static str,
+    wrong: Wrong,
+    typed: Typed,
+) -> Result<Page<SettingsPage<'a>>, Problem> {
+    let services = &state.services;
+    let (db, scope) = (&services.db, member.scope());
+    let now = services.clock.now();
+    let seller = db.seller(scope).await?.ok_or_else(Problem::other_dealers)?;
+    let key = KeyView::read(state, member).await?;
+    let locations = db.locations(scope).await?;
+    let rows = db.members(scope).await?;
+    let managers: Vec<&str> = rows
+        .iter()
+        .filter(|row| row.role.may_act())
+        .map(|row| row.email.as_str())
+        .collect();
+    let managers = managers.join(", ");
+    let members = rows
+        .iter()
+        .map(|row| MemberView {
+            user: row.user_id.to_text(),
+            email: row.email.clone(),
+            role: row.role,
+            since: When::date(row.created_us, now),
+            is_oneself: row.user_id == caller.session.user(),
+            may_be_managed: member.role().may_manage(row.role),
+        })
+        .collect();
+    let invitations = if member.role().may_act() {
+        db.invitations(scope, now).await?
+    } else {
+        Vec::new()
+    };
+    let (mut profile, mut location) = (ProfileForm::of(&seller), LocationForm::default());
+    let mut invited = (String::new(), String::new());
+    match typed {
+        Typed::Nothing => {}
+        Typed::Profile(typed) => profile = typed,
+        Typed::Location(typed) => location = typed,
+        Typed::Invitation(email, role) => invited = (email, role),
+    }
+    let sessions = services.people.sessions_of(caller.session.user()).await?;
+    let settings = &services.settings;
+    Ok(Page(SettingsPage {
+        shell: Shell::inside("Settings", Section::Settings, &caller.session, member),
+        seller: seller.id.to_text(),
+        slug: seller.slug.clone(),
+        name: seller.name.clone(),
+        plan: seller.plan.as_str(),
+        role: member.role().as_str(),
+        may_act: member.role().may_act(),
+        notice,
+        wrong,
+        profile,
+        location,
+        invited_email: invited.0,
+        invited_role: invited.1,
+        key,
+        locations,
+        members,
+        invitations: invitations
+            .into_iter()
+            .map(|link| InvitationView {
+                email: link.email,
+                role: link.role.map_or("", Role::as_str),
+                expires: When::date(link.expires_us, now),
+                may_be_managed: link.role.is_some_and(|role| member.role().may_manage(role)),
+            })
+            .collect(),
+        roles: [Role::Viewer, Role::Admin, Role::Owner]
+            .into_iter()
+            .filter(|role| member.role().may_manage(*role))
+            .collect(),
+        managers,
+        sessions: sessions
+            .into_iter()
+            .map(|row| SessionView {
+                id: row.id.to_text(),
+                is_this: row.id == caller.session.id(),
+                address: row.address,
+                program: program_name(&row.user_agent),
+                user_agent: row.user_agent,
+                seen: When::ago(row.seen_us, now),
+                created: When::date(row.created_us, now),
+            })
+            .collect(),
+        email: caller.session.email().to_owned(),
+        security_contact: &settings.security_contact,
+        sales_contact: &settings.sales_contact,
+    }))
+}
+
+/// A browser's User-Agent as a person would say it: "Chrome on Windows". What is not a browser's is left as it is.
+fn program_name(user_agent: &str) -> String {
+    if user_agent.is_empty() {
+        return "A program that did not say its name".to_owned();
+    }
+    // In this order: every browser also claims to be the ones after it.
+    const BROWSERS: [(&str, &str); 6] = [
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("HeadlessChrome/", "Chrome without a window"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+    ];
+    const SYSTEMS: [(&str, &str); 6] = [
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Android", "Android"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("Linux", "Linux"),
+    ];
+    let find = |names: &[(&str, &'static str)]| {
+        let found = names.iter().find(|(mark, _)| user_agent.contains(mark));
+        found.map(|(_, name)| *name)
+    };
+    match (find(&BROWSERS), find(&SYSTEMS)) {
+        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (Some(browser), None) => browser.to_owned(),
+        _ => user_agent.to_owned(),
+    }
+}
+
+/// The page again, after a form of it was accepted.
+pub fn done(member: &Member, what: &str, section: &str) -> Response {
+    super::see_other(&format!(
+        "/dashboard/settings?seller={}&done={what}#{section}",
+        member.slug()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::program_name;
+
+    #[test]
+    fn a_browser_is_called_by_its_name() {
+        let windows = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0";
+        for (user_agent, name) in [
+            (format!("{windows} Safari/537.36"), "Chrome on Windows"),
+            (
+                format!("{windows} Safari/537.36 Edg/156.0"),
+                "Edge on Windows",
+            ),
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Safari/604.1"
+                    .into(),
+                "Safari on iPhone",
+            ),
+            ("curl/7.88.1".into(), "curl/7.88.1"),
+            (String::new(), "A program that did not say its name"),
+        ] {
+            assert_eq!(program_name(&user_agent), name);
+        }
+    }
+}

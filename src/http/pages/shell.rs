@@ -1,0 +1,170 @@
+//! What stands around every page: its title, who is signed in, which Seller it is about, and the way to other pages.
+//!
+//! Never: a link to a Seller's page that does not name the Seller.
+
+use super::assets;
+use crate::accounts::sessions::{Member, Session};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Shell {
+    /// The page's title.
+    pub title: String,
+    /// Which of the main pages it is, to mark it in the navigation.
+    pub section: Section,
+    /// Who is signed in, and which Seller the page is about.
+    pub inside: Option<Inside>,
+}
+
+/// The main pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// `/dashboard`.
+    Overview,
+    /// `/dashboard/inventory`.
+    Inventory,
+    /// `/dashboard/settings`.
+    Settings,
+    /// `/docs`.
+    Docs,
+    /// Any other.
+    None,
+}
+
+/// The part of a shell for somebody who is signed in.
+#[derive(Clone, Debug)]
+pub struct Inside {
+    /// Who.
+    pub email: String,
+    /// The Seller that the page is about; none on a page that is about no Seller.
+    pub seller: Option<Choice>,
+    /// Every Seller that the User may look at.
+    pub sellers: Vec<Choice>,
+}
+
+/// A Seller to go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Its short name.
+    pub slug: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Shell {
+    /// For a page that needs no sign-in.
+    pub fn outside(title: &str) -> Self {
+        Self {
+            title: title.to_owned(),
+            section: Section::None,
+            inside: None,
+        }
+    }
+
+    /// For a page about what went wrong, for somebody who may be signed in.
+    pub fn of_problem(title: &str, email: Option<&str>) -> Self {
+        Self {
+            inside: email.map(|email| Inside {
+                email: email.to_owned(),
+                seller: None,
+                sellers: Vec::new(),
+            }),
+            ..Self::outside(title)
+        }
+    }
+
+    /// For a page about one Seller.
+    pub fn inside(title: &str, section: Section, session: &Session, member: &Member) -> Self {
+        Self {
+            title: title.to_owned(),
+            section,
+            inside: Some(Inside {
+                email: session.email().to_owned(),
+                seller: Some(Choice {
+                    slug: member.slug().to_owned(),
+                    name: member.name().to_owned(),
+                }),
+                sellers: choices(session),
+            }),
+        }
+    }
+
+    /// For a page that anybody may read, read by somebody who may be signed in.
+    pub fn open(title: &str, section: Section, session: Option<&Session>) -> Self {
+        Self {
+            title: title.to_owned(),
+            section,
+            inside: session.map(|session| Inside {
+                email: session.email().to_owned(),
+                seller: None,
+                sellers: choices(session),
+            }),
+        }
+    }
+
+    /// Whether it is the main page of this name, as the navigation calls it.
+    pub fn is_in(&self, name: &str) -> bool {
+        let own = match self.section {
+            Section::Overview => "Overview",
+            Section::Inventory => "Inventory",
+            Section::Settings => "Settings",
+            Section::Docs => "Docs",
+            Section::None => return false,
+        };
+        own == name
+    }
+
+    /// Whether a reader who is not signed in is offered to: not on the pages that are about coming in.
+    pub fn offers_sign_in(&self) -> bool {
+        self.section == Section::Docs
+    }
+
+    /// Where the stylesheet is; its name changes with its content.
+    pub fn style(&self) -> &'static str {
+        assets::STYLE.path()
+    }
+
+    /// Where the script is.
+    pub fn script(&self) -> &'static str {
+        assets::SCRIPT.path()
+    }
+
+    /// Where the icon is.
+    pub fn icon(&self) -> &'static str {
+        assets::ICON.path()
+    }
+
+    /// Where this main page is for another Seller; a page that is none leads to the overview.
+    pub fn section_path(&self) -> &'static str {
+        match self.section {
+            Section::Inventory => "/dashboard/inventory",
+            Section::Settings => "/dashboard/settings",
+            _ => "/dashboard",
+        }
+    }
+}
+
+impl Inside {
+    /// Whether there is a Seller whose pages could be gone to.
+    pub fn has_pages(&self) -> bool {
+        self.seller.is_some() || !self.sellers.is_empty()
+    }
+
+    /// What the addresses of this Seller's pages end in.
+    pub fn query(&self) -> String {
+        match &self.seller {
+            Some(seller) => format!("?seller={}", seller.slug),
+            None => String::new(),
+        }
+    }
+}
+
+fn choices(session: &Session) -> Vec<Choice> {
+    let memberships = session.memberships().iter();
+    memberships
+        .map(|m| Choice {
+            slug: m.slug.clone(),
+            name: m.name.clone(),
+        })
+        .collect()
+}

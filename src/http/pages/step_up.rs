@@ -1,0 +1,114 @@
+//! Asking for the password again before an act that matters, when it was given more than a quarter of an hour ago.
+//!
+//! The form that was posted comes back inside the page that asks, so that the act follows the password at once.
+//!
+//! Never: an act done on a password that was not asked for in this very form.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{
+    http::{HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    super::{State, caller::SignedIn, form::Fields, problem::Problem, session_cookie},
+    Page, Shell,
+    shell::Section,
+    with_cookie,
+};
+use crate::accounts::{people::PersonError, sessions::Member};
+
+/// The name of the field in which the password is given.
+pub const PASSWORD: &str = "current_password";
+
+/// How the question went.
+enum StepUp {
+    /// Go on. If the password was given just now, the session has a new token, and this is its cookie.
+    GoOn(Option<HeaderValue>),
+    /// This page must be answered first.
+    Ask(Response),
+}
+
+/// What the page says that asks.
+pub struct Act<'a> {
+    /// Where the form was posted to, and will be again.
+    pub path: &'static str,
+    /// What the button does, such as "Regenerate API Key for Lone Star Trucks".
+    pub button: &'a str,
+    /// Whether it kills something.
+    pub danger: bool,
+}
+
+#[derive(Template)]
+#[template(path = "step_up.html")]
+struct StepUpPage<'a> {
+    shell: Shell,
+    email: &'a str,
+    act: &'a Act<'a>,
+    fields: Vec<(&'a str, &'a str)>,
+    wrong: bool,
+    back: String,
+}
+
+/// Does the work if the password was given recently; else asks for it, and does nothing yet.
+pub async fn with_recent_password(
+    state: &Arc<State>,
+    caller: &SignedIn,
+    member: &Member,
+    form: &Fields,
+    act: Act<'_>,
+    work: impl Future<Output = Result<Response, Problem>>,
+) -> Result<Response, Problem> {
+    match step_up(state, caller, member, form, act).await? {
+        StepUp::Ask(page) => Ok(page),
+        StepUp::GoOn(cookie) => {
+            // The session's old token is dead by now: the new one must reach the browser whatever became of the work.
+            let response = work.await.unwrap_or_else(IntoResponse::into_response);
+            Ok(with_cookie(response, cookie))
+        }
+    }
+}
+
+async fn step_up(
+    state: &Arc<State>,
+    caller: &SignedIn,
+    member: &Member,
+    form: &Fields,
+    act: Act<'_>,
+) -> Result<StepUp, Problem> {
+    let services = &state.services;
+    let session = &caller.session;
+    if session.is_recent(services.clock.now()) {
+        return Ok(StepUp::GoOn(None));
+    }
+    let wrong = match form.get(PASSWORD) {
+        None => false,
+        Some(password) => {
+            let confirmed = services.people.confirm(session, password, &caller.visitor);
+            match confirmed.await {
+                Ok(token) => {
+                    let cookie = session_cookie::set(&token, &services.settings);
+                    return Ok(StepUp::GoOn(cookie));
+                }
+                Err(PersonError::WrongPassword) => true,
+                Err(other) => return Err(other.into()),
+            }
+        }
+    };
+    let page = StepUpPage {
+        shell: Shell::inside("Confirm that it is you", Section::Settings, session, member),
+        email: session.email(),
+        fields: form.without(PASSWORD).collect(),
+        wrong,
+        back: format!("/dashboard/settings?seller={}", member.slug()),
+        act: &act,
+    };
+    let response = if wrong {
+        Page::with_status(StatusCode::UNPROCESSABLE_ENTITY, &page)
+    } else {
+        Page(page).into_response()
+    };
+    Ok(StepUp::Ask(response))
+}

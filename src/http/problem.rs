@@ -1,0 +1,216 @@
+//! What goes wrong in front of a person: a page with what happened, what it means, what to do, and the request's id.
+//!
+//! A handler returns a [`Problem`]; [`super::edge`] writes the page when it knows the request's id. What went wrong outside
+//! of any page (an unknown path, a wrong method, a request from another site) becomes one too, for a browser.
+//!
+//! Never: an inner error's text on a page.
+
+use std::borrow::Cow;
+
+use askama::Template;
+use axum::{
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::pages::{Page, Shell};
+use crate::{
+    accounts::{passwords::PasswordError, people::PersonError, sessions::Session},
+    db::DbError,
+};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    status: StatusCode,
+    title: &'static str,
+    text: Cow<'static, str>,
+    /// Where to go on, and what that is called.
+    way_on: Option<(Cow<'static, str>, &'static str)>,
+    /// Somebody who must sign in first is sent there instead of being shown a page.
+    redirect: Option<Box<str>>,
+    /// Who is signed in, for the way out.
+    email: Option<Box<str>>,
+}
+
+impl Problem {
+    /// A page with a title and a text.
+    pub fn new(
+        status: StatusCode,
+        title: &'static str,
+        text: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            status,
+            title,
+            text: text.into(),
+            way_on: None,
+            redirect: None,
+            email: None,
+        }
+    }
+
+    /// For somebody who is signed in, who then can sign out from here.
+    pub fn for_person(mut self, session: &Session) -> Self {
+        self.email = Some(session.email().into());
+        self
+    }
+
+    /// Where to go on.
+    pub fn with_way_on(mut self, path: impl Into<Cow<'static, str>>, label: &'static str) -> Self {
+        self.way_on = Some((path.into(), label));
+        self
+    }
+
+    /// Sign in first, then come back.
+    pub fn sign_in_first(next: &str) -> Self {
+        let next: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
+        Self {
+            redirect: Some(format!("/login?next={next}").into()),
+            ..Self::new(StatusCode::SEE_OTHER, "Sign in", "Sign in first.")
+        }
+    }
+
+    /// The person is no member of that dealer.
+    pub fn other_dealers() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "Not one of your dealers",
+            "You are not a member of this dealer account, or no longer. An owner of the account can invite you.",
+        )
+        .with_way_on("/dashboard", "Go to your dashboard")
+    }
+
+    /// The person's role does not reach that far.
+    pub fn role_forbids() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "Your role does not allow this",
+            "Nothing was changed. An owner of the dealer account can do this, or give you a role that may.",
+        )
+        .with_way_on("/dashboard/settings", "Go back to Settings")
+    }
+
+    /// Something that may work again later. The cause goes to the log.
+    pub fn unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "This cannot be done at present",
+            "The reason is on our side. Wait a moment, then try again. If it goes on, tell us the request id below.",
+        )
+    }
+
+    /// A defect of ours. The cause goes to the log.
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Something went wrong on our side",
+            "Look at the page you came from to see whether the change was made. If it goes on, tell us the request id below.",
+        )
+    }
+
+    /// The page, with the id by which the log knows the request.
+    pub fn page(&self, request_id: &str) -> Response {
+        let page = ProblemPage {
+            shell: Shell::of_problem(self.title, self.email.as_deref()),
+            problem: self,
+            request_id,
+        };
+        let mut response = Page::with_status(self.status, &page);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::REQUEST_TIMEOUT {
+            // What comes too late must not be taken for the next request.
+            let headers = response.headers_mut();
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+#[derive(Template)]
+#[template(path = "problem.html")]
+struct ProblemPage<'a> {
+    shell: Shell,
+    problem: &'a Problem,
+    request_id: &'a str,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        if let Some(to) = &self.redirect {
+            return super::pages::see_other(to);
+        }
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Whether a request's sender shows pages.
+pub fn wants_page(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.contains("text/html"))
+}
+
+impl From<DbError> for Problem {
+    fn from(error: DbError) -> Self {
+        match error {
+            // Removed, or made a viewer, between the page and here.
+            DbError::Fenced => Self::role_forbids(),
+            DbError::Unique | DbError::Unavailable(_) => {
+                tracing::warn!(%error, "the database is not available");
+                Self::unavailable()
+            }
+            DbError::Damaged(_) | DbError::Schema(_) | DbError::Internal(_) => {
+                tracing::error!(%error, "a database call failed");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<PersonError> for Problem {
+    /// For what a page does not say beside its own form.
+    fn from(error: PersonError) -> Self {
+        match error {
+            PersonError::Db(error) => error.into(),
+            PersonError::NotAllowed => Self::role_forbids(),
+            PersonError::SignedOut => Self::sign_in_first("/dashboard/settings"),
+            PersonError::DeadLink => Self::new(
+                StatusCode::GONE,
+                "This link works no more",
+                "It was used already, taken back, or is too old. Ask whoever sent it for a new one.",
+            )
+            .with_way_on("/login", "Sign in"),
+            PersonError::Password(PasswordError::Busy) => Self::unavailable(),
+            PersonError::TooMany => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many attempts at once",
+                "Wait a minute, then try again. Nobody's account is locked.",
+            ),
+            PersonError::NoRandomness(_) | PersonError::Password(PasswordError::Hash) => {
+                tracing::error!(%error, "an act of a person's failed");
+                Self::internal()
+            }
+            other => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "This cannot be done",
+                format!("{}. Nothing was changed.", capital(&other.to_string())),
+            ),
+        }
+    }
+}
+
+/// A message as a sentence begins.
+pub fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_uppercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,370 @@
+//! The dashboard in a real browser: a dealer makes a key, sees it once, and nothing that a browser does shows it again.
+//!
+//! Never: a page judged by its source alone where a person would look at it.
+
+use crate::support::{
+    binary::{PASSWORD, Place, Served},
+    browser::{Browser, Gallery, Options, Scheme, WIDTHS},
+    client::Client,
+    fixtures::{VIN, record, vin},
+};
+
+const OWNER: &str = "owner@lone-star.example";
+
+struct World {
+    place: Place,
+    served: Served,
+}
+
+impl World {
+    fn new() -> Self {
+        let place = Place::new();
+        let served = place.serve(&[]);
+        place.create_seller("lone-star");
+        Self { place, served }
+    }
+
+    async fn browser(&self, options: Options) -> Browser {
+        Browser::start(options).await
+    }
+
+    fn here(&self) -> Options {
+        Options::at(self.served.api)
+    }
+
+    async fn status(&self, key: &str) -> (u16, String) {
+        let answer = Client::new(self.served.api, Some(key))
+            .get("/api/v1/key")
+            .await;
+        let reason = if answer.status == 401 {
+            answer.reason()
+        } else {
+            String::new()
+        };
+        (answer.status.as_u16(), reason)
+    }
+
+    fn link(&self, args: &[&str]) -> String {
+        let answer = self.place.json(args, "");
+        answer["link"].as_str().expect("a link").to_owned()
+    }
+
+    fn invite(&self, email: &str, role: &str) -> String {
+        self.link(&[
+            "user",
+            "invite",
+            "--seller",
+            "lone-star",
+            "--email",
+            email,
+            "--role",
+            role,
+        ])
+    }
+}
+
+async fn sign_in(browser: &Browser, email: &str) {
+    browser.goto("/login").await;
+    browser.fill("email", email).await;
+    browser.fill("password", PASSWORD).await;
+    browser.press("Sign in").await;
+    assert_eq!(browser.path().await, "/dashboard");
+}
+
+async fn shown_key(browser: &Browser) -> String {
+    let key = browser
+        .find("[data-testid=api-key-value]")
+        .await
+        .text()
+        .await;
+    assert_eq!(key.len(), 46, "{key}");
+    key
+}
+
+/// Whether a key, or a part that would be enough to guess it, is anywhere on the page.
+async fn shows(browser: &Browser, key: &str) -> bool {
+    browser.source().await.contains(&key[..24]) || browser.text().await.contains(&key[..24])
+}
+
+async fn generate_and_use(options: fn(Options) -> Options) {
+    let world = World::new();
+    let browser = world.browser(options(world.here())).await;
+    sign_in(&browser, OWNER).await;
+    browser.press("Settings").await;
+    browser.press("Generate API Key for lone-star").await;
+    let first = shown_key(&browser).await;
+    assert_eq!(world.status(&first).await.0, 200);
+
+    // Reload: the form is not posted again, or is refused; nothing is shown and nothing is made.
+    browser.reload().await;
+    assert!(!shows(&browser, &first).await, "a reload shows the key");
+    assert_eq!(
+        world.status(&first).await.0,
+        200,
+        "a reload made another key"
+    );
+    // Away, and back by the browser's own buttons.
+    browser.goto("/dashboard/settings").await;
+    browser.press("Regenerate API Key for lone-star…").await;
+    assert!(
+        browser.text().await.contains("gets 401"),
+        "{}",
+        browser.text().await
+    );
+    browser.press("Regenerate API Key for lone-star").await;
+    let second = shown_key(&browser).await;
+    assert_eq!(world.status(&first).await, (401, "revoked".to_owned()));
+    assert_eq!(world.status(&second).await.0, 200);
+    browser.press("I have stored the key").await;
+    assert!(!shows(&browser, &second).await);
+    browser.back().await;
+    assert!(!shows(&browser, &second).await, "going back shows the key");
+    browser.forward().await;
+    assert!(!shows(&browser, &second).await);
+    assert_eq!(
+        world.status(&second).await.0,
+        200,
+        "going back made another key"
+    );
+    browser.assert_no_console_errors("the key's pages").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_made_shown_once_and_used() {
+    generate_and_use(|options| options).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_without_a_script_and_on_a_phone() {
+    generate_and_use(|options| options.without_javascript().width(360)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tabs_at_once_leave_one_live_key_and_one_person_told() {
+    let world = World::new();
+    world.place.generate("lone-star");
+    let browser = world.browser(world.here()).await;
+    sign_in(&browser, OWNER).await;
+    let one = browser.tab().await;
+    browser.goto("/dashboard/settings").await;
+    browser.press("Regenerate API Key for lone-star…").await;
+    let other = browser.new_tab().await;
+    browser.switch_to(&other).await;
+    browser.goto("/dashboard/settings").await;
+    browser.press("Regenerate API Key for lone-star…").await;
+    browser.press("Regenerate API Key for lone-star").await;
+    let key = shown_key(&browser).await;
+    browser.switch_to(&one).await;
+    browser.press("Regenerate API Key for lone-star").await;
+    let text = browser.text().await;
+    assert!(text.contains("No key was made for you"), "{text}");
+    assert!(
+        browser
+            .find_all("[data-testid=api-key-value]")
+            .await
+            .is_empty()
+    );
+    assert_eq!(world.status(&key).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_copied_by_its_button_and_by_the_keyboard_alone_it_can_be_made() {
+    let world = World::new();
+    let browser = world.browser(world.here()).await;
+    sign_in(&browser, OWNER).await;
+    browser.goto("/dashboard/settings").await;
+    browser
+        .press_by_keyboard("Generate API Key for lone-star")
+        .await;
+    let key = shown_key(&browser).await;
+    browser.click("Copy API key").await;
+    assert_eq!(browser.clipboard().await, key);
+}
+
+/// Every page and state, for axe in both themes and for whoever looks at the pictures.
+#[tokio::test(flavor = "multi_thread")]
+async fn axe_finds_nothing_on_any_page_in_any_state() {
+    let world = World::new();
+    let mut browser = world.browser(world.here()).await;
+    let gallery = Gallery::from_environment();
+    let mut seen = Vec::new();
+    macro_rules! look {
+        ($name:expr) => {{
+            for scheme in [Scheme::Light, Scheme::Dark] {
+                browser.set_scheme(scheme).await;
+                for width in [WIDTHS[0], WIDTHS[2]] {
+                    browser.set_width(width).await;
+                    let scrolls = browser.scroll_width().await;
+                    assert!(
+                        scrolls <= u64::from(width),
+                        "{} scrolls sideways at {width}: {scrolls}",
+                        $name
+                    );
+                    browser.assert_accessible($name).await;
+                }
+            }
+            gallery.take_all(&mut browser, $name).await;
+            browser.set_width(WIDTHS[1]).await;
+            seen.push($name);
+        }};
+    }
+
+    browser.goto("/login").await;
+    look!("login");
+    browser.fill("email", OWNER).await;
+    browser.fill("password", "not the password").await;
+    browser.press("Sign in").await;
+    look!("login-wrong");
+    browser.goto("/nowhere").await;
+    look!("not-found");
+    for (path, name) in [
+        ("/docs", "docs"),
+        ("/docs/quickstart", "docs-quickstart"),
+        ("/docs/authentication", "docs-authentication"),
+        ("/docs/inventory", "docs-inventory"),
+        ("/docs/dealers", "docs-dealers"),
+        ("/docs/errors", "docs-errors"),
+        ("/docs/limits", "docs-limits"),
+    ] {
+        browser.goto(path).await;
+        look!(name);
+    }
+
+    browser
+        .goto(&world.invite("ann@lone-star.example", "viewer"))
+        .await;
+    look!("invitation");
+    browser.fill("password", "password1234").await;
+    browser.press("Join lone-star").await;
+    look!("invitation-wrong");
+    browser.fill("password", PASSWORD).await;
+    browser.press("Join lone-star").await;
+    browser.goto("/dashboard/settings").await;
+    look!("settings-viewer");
+    browser.goto("/dashboard").await;
+    look!("overview-viewer");
+    sign_out(&browser).await;
+    look!("login-signed-out");
+    browser
+        .goto(&world.link(&["user", "reset-password", "--email", "ann@lone-star.example"]))
+        .await;
+    look!("reset");
+    browser.goto("/reset-password?token=x").await;
+    look!("dead-link");
+
+    sign_in(&browser, OWNER).await;
+    look!("overview-empty");
+    browser.goto("/dashboard/inventory").await;
+    look!("inventory-empty");
+    browser.goto("/dashboard/settings").await;
+    look!("settings-no-key");
+    browser.click("Add a location").await;
+    browser.click("Invite somebody").await;
+    look!("settings-open");
+    browser
+        .fill_in("form[action$=invite]", "email", "bob@yard.example")
+        .await;
+    browser.press("Make an invitation link").await;
+    look!("invited");
+    browser.goto("/dashboard/settings").await;
+    browser
+        .fill_in(
+            "form[action$=profile]",
+            "website",
+            "https://lonestar.example",
+        )
+        .await;
+    browser
+        .fill_in("form[action$=profile]", "phone", "tr_live_")
+        .await;
+    browser.press("Save profile").await;
+    look!("settings-wrong");
+
+    browser.goto("/dashboard/settings").await;
+    browser.press("Generate API Key for lone-star").await;
+    look!("key-shown");
+    let key = shown_key(&browser).await;
+    browser.goto("/dashboard/settings").await;
+    look!("settings-waiting");
+    let client = Client::new(world.served.api, Some(&key));
+    let records: Vec<_> = (0..60).map(|n| record(&vin(n))).collect();
+    let sent = client
+        .post(
+            "/api/v1/inventory",
+            &serde_json::json!({"records": records}),
+        )
+        .await;
+    assert_eq!(sent.status, 200);
+    client.post("/api/v1/inventory", &record(VIN)).await;
+    let sold = serde_json::json!({"vin": VIN, "status": "sold"});
+    assert_eq!(client.patch("/api/v1/inventory", &sold).await.status, 200);
+    for agent in [
+        "node-fetch/3.3.2",
+        "curl/7.88.1",
+        "DealerSync/2.1 (nightly run)",
+    ] {
+        let request = client
+            .request(reqwest::Method::GET, "/api/v1/key")
+            .header("user-agent", agent);
+        assert_eq!(client.send(request).await.status, 200);
+    }
+    // Whoever asks for a key's clients has what was counted written first.
+    world
+        .place
+        .json(&["key", "show", "--seller", "lone-star"], "");
+    browser.goto("/dashboard").await;
+    look!("overview");
+    browser.goto("/dashboard/inventory").await;
+    look!("inventory");
+    browser.goto("/dashboard/inventory?q=Peterbilt").await;
+    look!("inventory-none");
+    browser.goto("/dashboard/settings").await;
+    look!("settings-live");
+    browser.press("Regenerate API Key for lone-star…").await;
+    look!("regenerate");
+    let stale = browser.tab().await;
+    let other = browser.new_tab().await;
+    browser.switch_to(&other).await;
+    world.place.generate("lone-star");
+    client.get("/api/v1/key").await;
+    world
+        .place
+        .json(&["key", "show", "--seller", "lone-star"], "");
+    browser.goto("/dashboard/settings").await;
+    look!("settings-stragglers");
+    browser.switch_to(&stale).await;
+    browser.press("Regenerate API Key for lone-star").await;
+    look!("key-conflict");
+
+    world
+        .place
+        .change("UPDATE api_keys SET shown_us = NULL WHERE state = 'live'")
+        .await;
+    browser.goto("/dashboard/settings").await;
+    look!("settings-never-shown");
+    let reason = "Found in a public repository on 3 May; the maintainer told us.";
+    world.place.json(
+        &["key", "expire", "--seller", "lone-star", "--reason", reason],
+        "",
+    );
+    browser.goto("/dashboard/settings").await;
+    look!("settings-expired");
+    world
+        .place
+        .change("UPDATE sessions SET confirmed_us = confirmed_us - 901000000")
+        .await;
+    browser.press("Generate API Key for lone-star").await;
+    look!("step-up");
+    assert!(seen.len() > 25, "{seen:?}");
+}
+
+async fn sign_out(browser: &Browser) {
+    browser
+        .find("details.switch summary")
+        .await
+        .click()
+        .await
+        .expect("opens");
+    browser.press("Sign out").await;
+    assert_eq!(browser.path().await, "/login?done=signed-out");
+}
