@@ -141,9 +141,14 @@ impl People {
         let email = &invitation.email;
         let (user, is_new) = if invitation.is_user {
             let lane = Lane::of_client(visitor);
-            let user = self
+            let found = self
                 .recognise(email.as_str(), password, lane, visitor)
-                .await?;
+                .await;
+            if let Err(PersonError::WrongPassword) = found {
+                // They may have become a User by this very link a moment ago: then that is what is wrong.
+                self.invitation(token).await?;
+            }
+            let user = found?;
             (user, false)
         } else {
             let user = UserRow {
