@@ -230,7 +230,7 @@ pub async fn fill(services: &Services) -> anyhow::Result<Welcome> {
         let slug: Slug = slug.parse()?;
         let (db, clock) = (&services.db, &services.clock);
         let created =
-            create_seller(db, clock, slug, name, owner, Password::new(&password, "")?).await?;
+            create_seller(db, clock, slug, name, owner, Password::new(&password, &[])?).await?;
         let scope = authority.scope(created.seller);
         let models = if at == 0 { &TRUCKS[..] } else { &TRAILERS[..] };
         let mut records: Vec<Value> = (0..units as u64)

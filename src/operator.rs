@@ -182,8 +182,8 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             owner_email,
             owner_password,
         } => {
-            let password =
-                Password::new(&owner_password, owner_email.as_str()).map_err(Refused::new)?;
+            let password = Password::new(&owner_password, &[owner_email.as_str(), &name])
+                .map_err(Refused::new)?;
             let (db, clock) = (&services.db, &services.clock);
             let created = sellers::create_seller(
                 db,

@@ -57,7 +57,7 @@ pub async fn inside(
         "lone-star".parse().expect("a slug"),
         "o@t.example".parse().expect("an address"),
     );
-    let password = Password::new(PASSWORD, "").expect("long enough");
+    let password = Password::new(PASSWORD, &[]).expect("long enough");
     let made = create_seller(db, clock, slug, "Lone Star", email, password)
         .await
         .expect("created");

@@ -267,7 +267,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 async fn seller(db: &Db, slug: &str, owner: &str, password: &str) -> SellerScope {
     let slug_ = slug.parse().expect("a slug");
-    let password = Password::new(password, "").expect("may be set");
+    let password = Password::new(password, &[]).expect("may be set");
     let clock = Clock::system();
     let made = create_seller(db, &clock, slug_, slug, email(owner), password).await;
     OperatorAuthority::assume().scope(made.expect("is new").seller)

@@ -154,7 +154,9 @@ impl People {
             let user = UserRow {
                 id: UserId::new(),
                 email: email.to_string(),
-                password_hash: Password::new(password, email.as_str())?.hash().await?,
+                password_hash: Password::new(password, &[email.as_str(), &invitation.name])?
+                    .hash()
+                    .await?,
             };
             (user, true)
         };
@@ -292,7 +294,7 @@ impl People {
     /// Uses a reset up: sets the password and ends every session of the User. They sign in with the new one.
     pub async fn reset_password(&self, token: &Token, password: &str) -> Result<(), PersonError> {
         let email = self.reset(token).await?;
-        let hash = Password::new(password, email.as_str())?.hash().await?;
+        let hash = Password::new(password, &[email.as_str()])?.hash().await?;
         let user = self.db.user_by_email(&email).await?;
         let user = user.ok_or(PersonError::DeadLink)?;
         let mut tx = self.db.begin_in_turn().await?;

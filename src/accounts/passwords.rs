@@ -21,6 +21,9 @@ pub const PASSWORD_CHARS_MIN: usize = 12;
 /// Bytes a password has at most; more is refused rather than cut.
 pub const PASSWORD_BYTES_MAX: usize = 256;
 
+/// What is known of a person counts as the beginning of a password from this length on.
+const KNOWN_CHARS_MIN: usize = 6;
+
 /// Hashes at once.
 static HASHES: Semaphore = Semaphore::const_new(2);
 /// Hashes that may wait for their turn; more are refused, or a flood would make everybody wait for minutes.
@@ -53,15 +56,26 @@ pub enum PasswordError {
 }
 
 impl Password {
-    /// A password that the User with this address may set.
-    pub fn new(text: &str, email: &str) -> Result<Self, PasswordError> {
+    /// A password that somebody may set; `about` is what is known of them, such as their address and their dealer's name.
+    pub fn new(text: &str, about: &[&str]) -> Result<Self, PasswordError> {
         if text.chars().count() < PASSWORD_CHARS_MIN || text.len() > PASSWORD_BYTES_MAX {
             return Err(PasswordError::Length);
         }
         // Its lists of common passwords are compiled in. A score of 2 and more is out of reach of guessing online.
-        let mut words = vec!["truckradar", email];
-        words.extend(email.split(['@', '.']));
+        let mut words = vec!["truckradar"];
+        for known in about {
+            words.push(known);
+            words.extend(known.split(['@', '.', ' ', '-']));
+        }
         let score = zxcvbn::zxcvbn(text, &words).score();
+        let bare = letters_and_digits(text);
+        let is_known = about.iter().any(|known| {
+            let known = letters_and_digits(known);
+            known.contains(&bare) || (known.len() >= KNOWN_CHARS_MIN && bare.starts_with(&known))
+        });
+        if is_known {
+            return Err(PasswordError::Common);
+        }
         if score < zxcvbn::Score::Two {
             return Err(PasswordError::Common);
         }
@@ -120,6 +134,12 @@ async fn on_hashing_thread<T: Send + 'static>(
     done.unwrap_or(Err(PasswordError::Hash))
 }
 
+/// A text as a guesser varies it first: no spaces or signs, no capitals.
+fn letters_and_digits(text: &str) -> String {
+    let kept = text.chars().filter(|c| c.is_alphanumeric());
+    kept.flat_map(char::to_lowercase).collect()
+}
+
 /// A place among those who wait for a hash, given back however the waiting ends.
 struct Waiting;
 
@@ -143,22 +163,23 @@ impl Drop for Waiting {
 mod tests {
     use super::*;
 
-    const OWNER: &str = "ann.freighter@lonestar-trucks.example";
+    const OWNER: &str = "ann.freighter@lonestar.example";
+    const ABOUT: &[&str] = &[OWNER, "Lone Star Trucks"];
 
     #[tokio::test]
     async fn a_password_verifies_against_its_own_hash_only() {
-        let password = Password::new("correct horse battery", OWNER).expect("long enough");
+        let password = Password::new("correct horse battery", ABOUT).expect("long enough");
         let hash = password.clone().hash().await.expect("hashes");
         assert!(hash.starts_with("$argon2id$"));
         assert!(password.verify(hash.clone()).await.expect("verifies"));
-        let other = Password::new("correct horse batterz", OWNER).expect("long enough");
+        let other = Password::new("correct horse batterz", ABOUT).expect("long enough");
         assert!(!other.verify(hash).await.expect("verifies"));
     }
 
     #[test]
     fn short_and_huge_passwords_are_refused_and_none_is_printed() {
-        assert!(Password::new("elevenchars", OWNER).is_err());
-        assert!(Password::new(&"a".repeat(257), OWNER).is_err());
+        assert!(Password::new("elevenchars", ABOUT).is_err());
+        assert!(Password::new(&"a".repeat(257), ABOUT).is_err());
         for common in [
             "password1234",
             "aaaaaaaaaaaa",
@@ -166,9 +187,12 @@ mod tests {
             "123456789012",
             "truckradar123",
             OWNER,
-            "lonestar-trucks",
+            "ann.freighter",
+            "Lone Star Trucks",
+            "lone star trucks 1",
+            "LoneStarTrucks",
         ] {
-            let refused = Password::new(common, OWNER);
+            let refused = Password::new(common, ABOUT);
             assert!(matches!(refused, Err(PasswordError::Common)), "{common}");
         }
         for good in [
@@ -176,9 +200,9 @@ mod tests {
             "no-composition-rules",
             "\u{1f69b} \u{1f69b} depot north",
         ] {
-            assert!(Password::new(good, OWNER).is_ok(), "{good}");
+            assert!(Password::new(good, ABOUT).is_ok(), "{good}");
         }
-        let password = Password::new("correct horse battery", OWNER).expect("long enough");
+        let password = Password::new("correct horse battery", ABOUT).expect("long enough");
         assert_eq!(format!("{password:?}"), "Password(redacted)");
     }
 }

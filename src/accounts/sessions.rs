@@ -292,7 +292,9 @@ impl People {
         new: &str,
         visitor: &Visitor,
     ) -> Result<Token, PersonError> {
-        let new = Password::new(new, session.email())?;
+        let mut about = vec![session.email()];
+        about.extend(session.memberships().iter().map(|m| m.name.as_str()));
+        let new = Password::new(new, &about)?;
         let token = Token::generate()?;
         let user = self.recognise_again(session, old, visitor).await?;
         let hash = new.hash().await?;
