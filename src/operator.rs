@@ -96,6 +96,21 @@ pub enum Command {
         /// Whose.
         seller: Slug,
     },
+    /// Makes a key that waits for its cut-over.
+    KeyPrepare {
+        /// Whose.
+        seller: Slug,
+    },
+    /// Makes the prepared key the live one.
+    KeyCutOver {
+        /// Whose.
+        seller: Slug,
+    },
+    /// Kills the prepared key.
+    KeyDiscard {
+        /// Whose.
+        seller: Slug,
+    },
     /// Kills the live key.
     KeyExpire {
         /// Whose.
@@ -267,6 +282,28 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
                 "receipt": made.receipt,
             }))
         }
+        Command::KeyPrepare { seller } => {
+            let (row, scope) = find(services, authority, &seller).await?;
+            let made = services.keys.prepare(scope, row.key_version).await?;
+            Ok(json!({
+                "key": made.secret.expose(),
+                "key_id": made.key,
+                "discarded": made.replaced,
+                "receipt": made.receipt,
+            }))
+        }
+        Command::KeyCutOver { seller } => {
+            let (row, scope) = find(services, authority, &seller).await?;
+            let done = services.keys.cut_over(scope, row.key_version).await?;
+            Ok(json!({
+                "key_id": done.key, "replaced": done.replaced, "receipt": done.receipt,
+            }))
+        }
+        Command::KeyDiscard { seller } => {
+            let (row, scope) = find(services, authority, &seller).await?;
+            let done = services.keys.discard(scope, row.key_version).await?;
+            Ok(json!({"discarded": {"key_id": done.key}, "receipt": done.receipt}))
+        }
         Command::KeyExpire { seller, reason } => {
             let reason = reason.trim();
             if reason.is_empty()
@@ -297,6 +334,10 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             Ok(json!({
                 "seller": {"id": row.id, "slug": row.slug},
                 "key": live.first().map(|key| key_summary(key)),
+                "staged": services.db.staged_key(scope).await?.map(|key| json!({
+                    "id": key.id, "hint": key.hint, "state": "staged", "made_by": key.made_by,
+                    "created_at": key.created_us, "shown": key.shown_us.is_some(),
+                })),
                 "earlier": dead.into_iter().map(key_summary).collect::<Vec<_>>(),
                 "clients_24h": clients.into_iter().map(|c| json!({
                     "key_id": c.key_id, "address": c.address, "user_agent": c.user_agent, "accepted": c.accepted,
@@ -374,6 +415,7 @@ fn key_summary(key: &KeyRow) -> Value {
         "state": key.state,
         "made_by": key.made_by,
         "created_at": key.created_us,
+        "live_at": key.live_us,
         "shown": key.shown_us.is_some(),
         "ended_at": key.ended_us,
         "end_reason": key.end_reason,

@@ -24,6 +24,7 @@ mod story_docs;
 mod story_inventory;
 mod story_pages;
 mod story_people;
+mod story_staged;
 mod tidy;
 mod tls;
 mod zero_window;

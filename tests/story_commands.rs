@@ -558,7 +558,10 @@ fn a_key_is_shown_without_the_key_and_with_its_clients() {
             }
         }
         let shown = json_of(place, &show, "");
-        assert_eq!(names(&shown), ["clients_24h", "earlier", "key", "seller"]);
+        assert_eq!(
+            names(&shown),
+            ["clients_24h", "earlier", "key", "seller", "staged"]
+        );
         assert_eq!(names(&shown["seller"]), ["id", "slug"]);
         let of_a_key = [
             "created_at",
@@ -566,6 +569,7 @@ fn a_key_is_shown_without_the_key_and_with_its_clients() {
             "ended_at",
             "hint",
             "id",
+            "live_at",
             "made_by",
             "shown",
             "state",
@@ -951,9 +955,12 @@ fn every_command_explains_itself() {
         "check",
         "demo",
         "key",
+        "key cut-over",
+        "key discard",
         "key expire",
         "key generate",
         "key identify",
+        "key prepare",
         "key show",
         "listing",
         "listing release",
@@ -1117,6 +1124,9 @@ fn acting_commands(folder: &Path) -> Vec<(Vec<String>, &'static str)> {
             "",
         ),
         (vec!["key", "generate", "--seller", "new"], ""),
+        (vec!["key", "prepare", "--seller", "new"], ""),
+        (vec!["key", "cut-over", "--seller", "new"], ""),
+        (vec!["key", "discard", "--seller", "new"], ""),
         (
             vec!["key", "expire", "--seller", "new", "--reason", "x"],
             "",

@@ -322,6 +322,19 @@ async fn axe_finds_nothing_on_any_page_in_any_state() {
     look!("settings-live");
     browser.press("Regenerate API Key for lone-star…").await;
     look!("regenerate");
+    browser.goto("/dashboard/settings").await;
+    browser.press("Prepare next key for lone-star").await;
+    look!("next-key-shown");
+    browser.goto("/dashboard/settings").await;
+    look!("settings-staged");
+    world
+        .place
+        .change("UPDATE staged_keys SET shown_us = NULL")
+        .await;
+    browser.goto("/dashboard/settings").await;
+    look!("settings-staged-unseen");
+    browser.press("Regenerate API Key for lone-star…").await;
+    look!("regenerate-staged");
     let stale = browser.tab().await;
     let other = browser.new_tab().await;
     browser.switch_to(&other).await;

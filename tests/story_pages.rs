@@ -836,3 +836,47 @@ async fn somebody_who_is_a_member_of_nothing_is_told_so() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_dealer_prepares_the_next_key_and_cuts_over() {
+    let world = World::new(&["lone-star"]);
+    let mut owner = world.owner("lone-star").await;
+    let old = key_in(&owner.generate("lone-star").await);
+    let page = owner.get("/dashboard/settings").await;
+    let form = page.form("/dashboard/settings/api-key/prepare");
+    assert_eq!(form.button, "Prepare next key for lone-star");
+    let shown = owner.send(&form).await;
+    let next = key_in(&shown);
+    assert!(
+        shown.words().contains("It is not live yet."),
+        "{}",
+        shown.words()
+    );
+    assert_eq!(world.works(&next).await.reason(), "staged");
+    assert_eq!(world.works(&old).await.status, 200);
+    // Sent again, it makes no other one.
+    let again = owner.send(&form).await;
+    assert_eq!((again.status.as_u16(), again.shown_key()), (409, None));
+
+    let page = owner.get("/dashboard/settings").await;
+    let words = page.words();
+    assert!(words.contains("The next key is prepared:"), "{words}");
+    assert!(page.text.contains(&next[42..]) && !page.text.contains(&next[..20]));
+    let form = page.form("/dashboard/settings/api-key/cut-over");
+    assert_eq!(form.button, "Cut over to the next key of lone-star");
+    assert_eq!(owner.send(&form).await.status, 303);
+    assert_eq!(world.works(&next).await.status, 200);
+    assert_eq!(world.works(&old).await.reason(), "revoked");
+    assert_eq!(owner.send(&form).await.status, 409, "a second time");
+
+    let page = owner.get("/dashboard/settings").await;
+    let prepared = owner
+        .send(&page.form("/dashboard/settings/api-key/prepare"))
+        .await;
+    let unused = key_in(&prepared);
+    let page = owner.get("/dashboard/settings").await;
+    let discard = page.form("/dashboard/settings/api-key/discard");
+    assert_eq!(owner.send(&discard).await.status, 303);
+    assert_eq!(world.works(&unused).await.reason(), "revoked");
+    assert_eq!(world.works(&next).await.status, 200);
+}

@@ -1,6 +1,6 @@
 //! `truckradar key …`.
 //!
-//! Never: a key printed but by `generate`, nor one taken from an argument.
+//! Never: a key printed but by `generate` and `prepare`, nor one taken from an argument.
 
 use clap::Subcommand;
 use serde_json::Value;
@@ -14,12 +14,34 @@ pub(super) enum KeyCommand {
     /// Make a Seller's key and print it, once. The key before it is dead everywhere when this returns.
     #[command(
         after_help = "The key alone goes to standard output, everything else to standard error, so that it can be piped:\n  \
-        truckradar key generate --seller lone-star-trucks | secret-manager put dealer-key\n\n\
+        printf %s \"$(truckradar key generate --seller lone-star-trucks)\" | secret-manager put dealer-key\n\n\
         There is no grace period: every client that still sends the old key gets 401 from now on.\n\
         `truckradar key show` says which clients those are.\n\
         If somebody else replaces the key at the same moment, one of you is refused and is shown no key."
     )]
     Generate {
+        /// Whose key.
+        #[arg(long, value_name = "SLUG")]
+        seller: Slug,
+    },
+    /// Make a Seller's next key and print it, once. It is not accepted until `key cut-over`; the present key goes on working.
+    #[command(after_help = "To replace a key without losing a request:\n  \
+        truckradar key prepare --seller lone-star-trucks      the next key; give it to every client beside the present one\n  \
+        truckradar key cut-over --seller lone-star-trucks     the next key works, the present one is dead, in one act\n\n\
+        A client that holds both keys and tries the other one on 401 notices nothing.")]
+    Prepare {
+        /// Whose key.
+        #[arg(long, value_name = "SLUG")]
+        seller: Slug,
+    },
+    /// Make the prepared key the live one. The key before it is dead everywhere when this returns.
+    CutOver {
+        /// Whose key.
+        #[arg(long, value_name = "SLUG")]
+        seller: Slug,
+    },
+    /// Kill the prepared key; the present one goes on working.
+    Discard {
         /// Whose key.
         #[arg(long, value_name = "SLUG")]
         seller: Slug,
@@ -76,6 +98,49 @@ impl KeyCommand {
                     ),
                 }
                 Ok(())
+            }
+            Self::Prepare { seller } => {
+                let answer =
+                    perform(common, Command::KeyPrepare { seller }, IfMissing::Refuse).await?;
+                if common.json {
+                    return print::secret(&answer.to_string());
+                }
+                print::secret(&print::plain(&answer["key"]))?;
+                eprintln!(
+                    "This is the only time the key is shown. It answers 401, reason staged, until `key cut-over`; the present \
+                     key goes on working."
+                );
+                Ok(())
+            }
+            Self::CutOver { seller } => {
+                let command = Command::KeyCutOver {
+                    seller: seller.clone(),
+                };
+                let answer = perform(common, command, IfMissing::Refuse).await?;
+                if common.json {
+                    return print::json(&answer);
+                }
+                print::text(&format!(
+                    "The prepared key {} of {seller} is live, and the one before it dead: {}.",
+                    print::plain(&answer["key_id"]),
+                    print::receipt(&answer["receipt"])
+                ))
+            }
+            Self::Discard { seller } => {
+                let command = Command::KeyDiscard {
+                    seller: seller.clone(),
+                };
+                let answer = perform(common, command, IfMissing::Refuse).await?;
+                if common.json {
+                    return print::json(&answer);
+                }
+                match answer["discarded"]["key_id"].as_str() {
+                    Some(id) => print::text(&format!(
+                        "The prepared key {id} of {seller} is dead: {}.",
+                        print::receipt(&answer["receipt"])
+                    )),
+                    None => print::text(&format!("{seller} has no prepared key; nothing to do.")),
+                }
             }
             Self::Expire { seller, reason } => {
                 let command = Command::KeyExpire {

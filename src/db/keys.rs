@@ -19,6 +19,18 @@ use crate::{
 /// How many of a Seller's dead keys are remembered, so that a client that still sends one can be named.
 pub const DEAD_KEYS_KEPT: i64 = 100;
 
+/// What is written of a staged key that was never cut over.
+const DISCARDED: &str = "discarded before it was ever live";
+
+/// What becomes of a staged key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StagedBecomes {
+    /// It was cut over.
+    Live,
+    /// It was discarded, by itself or because another act made it pointless.
+    Discarded,
+}
+
 /// One key as people see it.
 #[derive(Clone, Debug, FromRow)]
 pub struct KeyRow {
@@ -26,12 +38,14 @@ pub struct KeyRow {
     pub id: KeyId,
     /// Its last four characters.
     pub hint: String,
-    /// `live`, `replaced`, `expired` or `forgotten`.
+    /// `live`, `staged`, `replaced`, `expired` or `forgotten`.
     pub state: String,
     /// Who made it.
     pub made_by: String,
     /// When.
     pub created_us: Time,
+    /// When it began to be accepted, if that is known to be another moment than when it was made.
+    pub live_us: Option<Time>,
     /// When it was handed out; a live key without this was never seen by anybody.
     pub shown_us: Option<Time>,
     /// When it died.
@@ -54,6 +68,21 @@ pub struct IdentifiedKey {
     pub name: String,
 }
 
+/// A key that waits for its cut-over, as people see it.
+#[derive(Clone, Debug, FromRow)]
+pub struct StagedRow {
+    /// Its id.
+    pub id: KeyId,
+    /// Its last four characters.
+    pub hint: String,
+    /// Who prepared it.
+    pub made_by: String,
+    /// When.
+    pub created_us: Time,
+    /// When it was handed out; without this nobody has it, and it cannot be cut over.
+    pub shown_us: Option<Time>,
+}
+
 #[derive(FromRow)]
 struct TableRow {
     id: KeyId,
@@ -70,10 +99,10 @@ fn digest_of(bytes: &[u8]) -> Result<KeyDigest, DbError> {
 }
 
 fn table_entry(row: &TableRow) -> Result<(KeyDigest, KeyRecord), DbError> {
-    let standing = if row.state == "live" {
-        Standing::Live
-    } else {
-        Standing::Dead
+    let standing = match row.state.as_str() {
+        "live" => Standing::Live,
+        "staged" => Standing::Staged,
+        _ => Standing::Dead,
     };
     let record = KeyRecord {
         key: row.id,
@@ -87,9 +116,10 @@ impl Db {
     /// Every key that has a meaning, with the epoch up to which the answer is complete, both of one moment.
     pub async fn all_keys(&self) -> Result<(Vec<(KeyDigest, KeyRecord)>, i64), DbError> {
         const EPOCH: &str = "SELECT epoch FROM key_epoch WHERE one = 1";
-        const KEYS: &str =
-            "SELECT id, seller_id, digest, state FROM api_keys WHERE digest IS NOT NULL";
-        const COUNT: &str = "SELECT COUNT(*) FROM api_keys WHERE digest IS NOT NULL";
+        const KEYS: &str = "SELECT id, seller_id, digest, state FROM api_keys WHERE digest IS NOT NULL \
+             UNION ALL SELECT id, seller_id, digest, 'staged' FROM staged_keys";
+        const COUNT: &str = "SELECT (SELECT COUNT(*) FROM api_keys WHERE digest IS NOT NULL) \
+             + (SELECT COUNT(*) FROM staged_keys)";
         // Row by row into what is kept: a million rows as the driver holds them would be several times as large.
         macro_rules! read {
             ($tx:expr) => {{
@@ -121,7 +151,7 @@ impl Db {
         scope: SellerScope,
         limit: i64,
     ) -> Result<Vec<KeyRow>, DbError> {
-        const SQL: &str = "SELECT id, hint, state, made_by, created_us, shown_us, ended_us, end_reason \
+        const SQL: &str = "SELECT id, hint, state, made_by, created_us, live_us, shown_us, ended_us, end_reason \
              FROM api_keys WHERE seller_id = $1 \
              ORDER BY CASE state WHEN 'live' THEN 0 ELSE 1 END, created_us DESC, id DESC LIMIT $2";
         Ok(on_db!(self, |pool| sqlx::query_as(SQL)
@@ -131,11 +161,23 @@ impl Db {
             .await)?)
     }
 
+    /// The scope's key that waits for its cut-over, if there is one.
+    pub async fn staged_key(&self, scope: SellerScope) -> Result<Option<StagedRow>, DbError> {
+        const SQL: &str =
+            "SELECT id, hint, made_by, created_us, shown_us FROM staged_keys WHERE seller_id = $1";
+        Ok(on_db!(self, |pool| sqlx::query_as(SQL)
+            .bind(scope.seller())
+            .fetch_optional(pool)
+            .await)?)
+    }
+
     /// Whose key this is; `None` for a key that is unknown or long forgotten. For the operator, so without a scope.
     pub async fn identify_key(&self, digest: KeyDigest) -> Result<Option<IdentifiedKey>, DbError> {
-        const SQL: &str = "SELECT k.id, k.hint, k.state, k.made_by, k.created_us, k.shown_us, k.ended_us, \
+        const SQL: &str = "SELECT k.id, k.hint, k.state, k.made_by, k.created_us, k.live_us, k.shown_us, k.ended_us, \
              k.end_reason, k.seller_id, s.slug, s.name \
-             FROM api_keys k JOIN sellers s ON s.id = k.seller_id WHERE k.digest = $1";
+             FROM api_keys k JOIN sellers s ON s.id = k.seller_id WHERE k.digest = $1 \
+             UNION ALL SELECT g.id, g.hint, 'staged', g.made_by, g.created_us, NULL, g.shown_us, NULL, NULL, g.seller_id, \
+             s.slug, s.name FROM staged_keys g JOIN sellers s ON s.id = g.seller_id WHERE g.digest = $1";
         Ok(on_db!(self, |pool| sqlx::query_as(SQL)
             .bind(digest.0.to_vec())
             .fetch_optional(pool)
@@ -151,15 +193,20 @@ impl Db {
         shown: Option<KeyId>,
         at: Time,
     ) -> Result<(), DbError> {
-        const SHOWN: &str = "UPDATE api_keys SET shown_us = $2 WHERE id = $1 AND shown_us IS NULL";
+        const SHOWN: [&str; 2] = [
+            "UPDATE api_keys SET shown_us = $2 WHERE id = $1 AND shown_us IS NULL",
+            "UPDATE staged_keys SET shown_us = $2 WHERE id = $1 AND shown_us IS NULL",
+        ];
         let mut tx = self.begin().await?;
         if let Some(key) = shown {
-            on_tx!(tx, |conn| sqlx::query(SHOWN)
-                .bind(key)
-                .bind(at)
-                .execute(conn)
-                .await
-                .map(drop))?;
+            for sql in SHOWN {
+                on_tx!(tx, |conn| sqlx::query(sql)
+                    .bind(key)
+                    .bind(at)
+                    .execute(conn)
+                    .await
+                    .map(drop))?;
+            }
         }
         tx.file_receipt(act, receipt).await?;
         tx.commit().await
@@ -178,7 +225,7 @@ impl ScopedTx {
 
     /// The live key, if there is one.
     pub async fn live_key(&mut self) -> Result<Option<KeyRow>, DbError> {
-        const SQL: &str = "SELECT id, hint, state, made_by, created_us, shown_us, ended_us, end_reason \
+        const SQL: &str = "SELECT id, hint, state, made_by, created_us, live_us, shown_us, ended_us, end_reason \
              FROM api_keys WHERE seller_id = $1 AND state = 'live'";
         Ok(on_tx!(self.tx, |conn| sqlx::query_as(SQL)
             .bind(self.scope.seller())
@@ -215,8 +262,8 @@ impl ScopedTx {
         made_by: &str,
         at: Time,
     ) -> Result<(), DbError> {
-        const SQL: &str = "INSERT INTO api_keys (id, seller_id, digest, hint, state, made_by, created_us, changed_epoch) \
-             VALUES ($1, $2, $3, $4, 'live', $5, $6, -1)";
+        const SQL: &str = "INSERT INTO api_keys (id, seller_id, digest, hint, state, made_by, created_us, live_us, changed_epoch) \
+             VALUES ($1, $2, $3, $4, 'live', $5, $6, $6, -1)";
         on_tx!(self.tx, |conn| sqlx::query(SQL)
             .bind(id)
             .bind(self.scope.seller())
@@ -228,6 +275,75 @@ impl ScopedTx {
             .await
             .map(drop))?;
         Ok(())
+    }
+
+    /// The key that waits for its cut-over, if there is one.
+    pub async fn staged_key(&mut self) -> Result<Option<StagedRow>, DbError> {
+        const SQL: &str =
+            "SELECT id, hint, made_by, created_us, shown_us FROM staged_keys WHERE seller_id = $1";
+        Ok(on_tx!(self.tx, |conn| sqlx::query_as(SQL)
+            .bind(self.scope.seller())
+            .fetch_optional(conn)
+            .await)?)
+    }
+
+    /// Adds a key that waits for its cut-over; there must be none.
+    pub async fn insert_staged_key(
+        &mut self,
+        id: KeyId,
+        digest: KeyDigest,
+        hint: KeyHint,
+        made_by: &str,
+        at: Time,
+    ) -> Result<(), DbError> {
+        const SQL: &str = "INSERT INTO staged_keys (seller_id, id, digest, hint, made_by, created_us, changed_epoch) \
+             VALUES ($1, $2, $3, $4, $5, $6, -1)";
+        on_tx!(self.tx, |conn| sqlx::query(SQL)
+            .bind(self.scope.seller())
+            .bind(id)
+            .bind(digest.0.to_vec())
+            .bind(hint.to_string())
+            .bind(made_by)
+            .bind(at)
+            .execute(conn)
+            .await
+            .map(drop))?;
+        Ok(())
+    }
+
+    /// Moves the staged key among the others: live, or dead without ever having been live. There must be no live key if it
+    /// becomes that.
+    pub async fn end_staging(
+        &mut self,
+        becomes: StagedBecomes,
+        at: Time,
+    ) -> Result<Option<(KeyId, KeyDigest)>, DbError> {
+        const MOVE: &str = "INSERT INTO api_keys \
+             (id, seller_id, digest, hint, state, made_by, created_us, live_us, shown_us, ended_us, end_reason, \
+             changed_epoch) \
+             SELECT id, seller_id, digest, hint, $2, made_by, created_us, $3, shown_us, $4, $5, -1 \
+             FROM staged_keys WHERE seller_id = $1";
+        const DROP: &str = "DELETE FROM staged_keys WHERE seller_id = $1 RETURNING id, digest";
+        let (state, live, ended, reason) = match becomes {
+            StagedBecomes::Live => ("live", Some(at), None, None),
+            StagedBecomes::Discarded => ("replaced", None, Some(at), Some(DISCARDED)),
+        };
+        let seller = self.scope.seller();
+        on_tx!(self.tx, |conn| sqlx::query(MOVE)
+            .bind(seller)
+            .bind(state)
+            .bind(live)
+            .bind(ended)
+            .bind(reason)
+            .execute(conn)
+            .await
+            .map(drop))?;
+        let row: Option<(KeyId, Vec<u8>)> = on_tx!(self.tx, |conn| sqlx::query_as(DROP)
+            .bind(seller)
+            .fetch_optional(conn)
+            .await)?;
+        row.map(|(id, digest)| Ok((id, digest_of(&digest)?)))
+            .transpose()
     }
 
     /// Forgets the digests of all but the last hundred dead keys; answers which.
@@ -259,8 +375,10 @@ impl ScopedTx {
     pub async fn seal_key_change(&mut self) -> Result<i64, DbError> {
         const VERSION: &str = "UPDATE sellers SET key_version = key_version + 1 WHERE id = $1";
         const EPOCH: &str = "UPDATE key_epoch SET epoch = epoch + 1 WHERE one = 1 RETURNING epoch";
-        const STAMP: &str =
-            "UPDATE api_keys SET changed_epoch = $2 WHERE seller_id = $1 AND changed_epoch = -1";
+        const STAMP: [&str; 2] = [
+            "UPDATE api_keys SET changed_epoch = $2 WHERE seller_id = $1 AND changed_epoch = -1",
+            "UPDATE staged_keys SET changed_epoch = $2 WHERE seller_id = $1 AND changed_epoch = -1",
+        ];
         let seller = self.scope.seller();
         on_tx!(self.tx, |conn| sqlx::query(VERSION)
             .bind(seller)
@@ -270,12 +388,14 @@ impl ScopedTx {
         let epoch: i64 = on_tx!(self.tx, |conn| sqlx::query_scalar(EPOCH)
             .fetch_one(conn)
             .await)?;
-        on_tx!(self.tx, |conn| sqlx::query(STAMP)
-            .bind(seller)
-            .bind(epoch)
-            .execute(conn)
-            .await
-            .map(drop))?;
+        for sql in STAMP {
+            on_tx!(self.tx, |conn| sqlx::query(sql)
+                .bind(seller)
+                .bind(epoch)
+                .execute(conn)
+                .await
+                .map(drop))?;
+        }
         Ok(epoch)
     }
 }

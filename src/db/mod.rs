@@ -35,7 +35,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 pub use self::{
     audit::AuditEntry,
     error::DbError,
-    keys::{IdentifiedKey, KeyRow},
+    keys::{IdentifiedKey, KeyRow, StagedBecomes, StagedRow},
     listings::{ListingCounts, ListingFilter},
     people::{LinkKind, LinkRow, MemberRow, MembershipRow, UserRow},
     sellers::{DealerChange, LocationRow, NewSeller, SellerRow},

@@ -302,7 +302,7 @@ fn admit(
     let caller = match verdict {
         Ok(caller) => caller,
         Err(refusal) => {
-            if let Refusal::Revoked(record) = refusal {
+            if let Refusal::Revoked(record) | Refusal::Staged(record) = refusal {
                 *known = Known::Key(record);
             }
             state.metrics.refused(because(refusal));
@@ -333,6 +333,7 @@ fn because(refusal: Refusal) -> RefusedBecause {
         Refusal::Malformed => RefusedBecause::Malformed,
         Refusal::Unknown => RefusedBecause::Unknown,
         Refusal::Revoked(_) => RefusedBecause::Revoked,
+        Refusal::Staged(_) => RefusedBecause::Staged,
         Refusal::CannotKnow => RefusedBecause::CannotKnow,
     }
 }

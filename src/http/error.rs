@@ -98,6 +98,8 @@ listed! {
         Unknown,
         /// A key of ours that is dead.
         Revoked,
+        /// A key of ours that waits for its cut-over.
+        Staged,
     }
 }
 
@@ -143,6 +145,7 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::Unknown => "unknown",
             Self::Revoked => "revoked",
+            Self::Staged => "staged",
         }
     }
 
@@ -172,6 +175,11 @@ impl Reason {
                 "This key was replaced or expired and works no more. Use the Seller's present key; whoever manages the dealer \
                  account knows when it was replaced.",
                 Some("the key was replaced or expired"),
+            ),
+            Self::Staged => (
+                "This key was prepared and is not live yet: it is accepted once somebody presses Cut over in Settings, API Key. \
+                 Until then use the Seller's present key.",
+                Some("the key is prepared and not live yet"),
             ),
         }
     }
@@ -366,6 +374,7 @@ impl From<Refusal> for ApiError {
             Refusal::Malformed => Self::unauthorized(Reason::Malformed),
             Refusal::Unknown => Self::unauthorized(Reason::Unknown),
             Refusal::Revoked(_) => Self::unauthorized(Reason::Revoked),
+            Refusal::Staged(_) => Self::unauthorized(Reason::Staged),
             Refusal::CannotKnow => Self::unavailable(),
         }
     }

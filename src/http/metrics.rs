@@ -13,7 +13,7 @@ use crate::{keys::usage::StatusClass, services::Services};
 pub struct Metrics {
     registry: Registry,
     by_class: [IntCounter; 7],
-    refused: [IntCounter; 5],
+    refused: [IntCounter; RefusedBecause::ALL.len()],
     /// Requests beyond fair use, whether or not they were refused.
     pub over_limit: IntCounter,
     /// From the end of a request's headers to the end of its answer's, in seconds.
@@ -24,7 +24,7 @@ pub struct Metrics {
 }
 
 /// Why a request was refused before it reached a handler.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusedBecause {
     /// No key.
     Missing,
@@ -34,8 +34,33 @@ pub enum RefusedBecause {
     Unknown,
     /// A dead key.
     Revoked,
+    /// A key that waits for its cut-over.
+    Staged,
     /// This node could not know.
     CannotKnow,
+}
+
+impl RefusedBecause {
+    const ALL: [Self; 6] = [
+        Self::Missing,
+        Self::Malformed,
+        Self::Unknown,
+        Self::Revoked,
+        Self::Staged,
+        Self::CannotKnow,
+    ];
+
+    /// Its name in the label `reason`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Unknown => "unknown",
+            Self::Revoked => "revoked",
+            Self::Staged => "staged",
+            Self::CannotKnow => "cannot_know",
+        }
+    }
 }
 
 impl Metrics {
@@ -61,7 +86,7 @@ impl Metrics {
         let gauge = |name: &str, help: &str| IntGauge::with_opts(Opts::new(name, help));
         let metrics = Self {
             by_class: ["2xx", "3xx", "401", "403", "429", "4xx", "5xx"].map(class),
-            refused: ["missing", "malformed", "unknown", "revoked", "cannot_know"].map(reason),
+            refused: RefusedBecause::ALL.map(|because| reason(because.name())),
             over_limit: IntCounter::new(
                 "truckradar_over_rate_limit_total",
                 "Requests beyond a key's fair use, refused or not",
@@ -117,7 +142,10 @@ impl Metrics {
 
     /// Counts a refusal.
     pub fn refused(&self, because: RefusedBecause) {
-        self.refused[because as usize].inc();
+        let place = RefusedBecause::ALL.iter().position(|one| *one == because);
+        if let Some(counter) = place.and_then(|place| self.refused.get(place)) {
+            counter.inc();
+        }
     }
 
     /// Everything as text.

@@ -107,6 +107,9 @@ pub fn routes() -> Vec<Route> {
         GET   "/dashboard/inventory"        SignedIn  pages::inventory::show;
         GET   "/dashboard/settings"         SignedIn  pages::settings::show;
         POST  "/dashboard/settings/api-key" SignedIn  pages::api_key::generate;
+        POST  "/dashboard/settings/api-key/prepare"  SignedIn pages::api_key::prepare;
+        POST  "/dashboard/settings/api-key/cut-over" SignedIn pages::api_key::cut_over;
+        POST  "/dashboard/settings/api-key/discard"  SignedIn pages::api_key::discard;
         POST  "/dashboard/settings/profile" SignedIn  pages::profile::save;
         POST  "/dashboard/settings/locations"        SignedIn pages::profile::save_locations;
         POST  "/dashboard/settings/members/invite"   SignedIn pages::members::invite;

@@ -1,4 +1,7 @@
-//! Generating and force-expiring: how a Seller's one live key comes and goes.
+//! Generating, staging, cutting over and force-expiring: how a Seller's one live key comes and goes.
+//!
+//! Beside the live key there may be a staged one, which is not accepted: it is prepared, deployed everywhere, and then cut
+//! over, which makes it live and kills the one before in one act. Generating and expiring discard it.
 //!
 //! Each act is one transaction under the Seller's exclusive lock; it writes its own audit entry, counts the Seller's key
 //! version, bumps the revocation epoch, and returns only when the zero-window rule holds.
@@ -8,9 +11,11 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::{
     Keys,
-    format::SecretKey,
+    format::{KeyDigest, SecretKey},
     revocation::Receipt,
     scope::SellerScope,
     table::{KeyRecord, Standing, TableChange},
@@ -18,7 +23,7 @@ use super::{
 use crate::{
     act::{ActDied, run_to_end},
     clock::Time,
-    db::{AuditEntry, DbError},
+    db::{AuditEntry, DbError, ScopedTx, StagedBecomes},
     ids::{AuditId, KeyId},
 };
 
@@ -32,6 +37,26 @@ pub struct Generated {
     /// The key it replaced, if there was one.
     pub replaced: Option<KeyId>,
     /// Proof that the replaced key is dead.
+    pub receipt: Receipt,
+}
+
+/// A staged key that became the live one.
+#[derive(Debug)]
+pub struct CutOver {
+    /// The key that is live now.
+    pub key: KeyId,
+    /// The key that died for it, if there was one.
+    pub replaced: Option<KeyId>,
+    /// Proof that the one is live and the other dead.
+    pub receipt: Receipt,
+}
+
+/// What discarding found.
+#[derive(Debug)]
+pub struct Discarded {
+    /// The staged key that is dead now; `None` if there was none.
+    pub key: Option<KeyId>,
+    /// Proof that it is.
     pub receipt: Receipt,
 }
 
@@ -58,6 +83,15 @@ pub enum KeyActError {
     /// The Seller is gone.
     #[error("there is no such Seller")]
     NoSuchSeller,
+    /// There is no live key to go on with while another one is prepared.
+    #[error("there is no live key beside which another one could be prepared: generate one")]
+    NothingLive,
+    /// There is no staged key.
+    #[error("no key is prepared: there is nothing to cut over")]
+    NothingStaged,
+    /// The staged key was never shown, so nobody can have deployed it.
+    #[error("the prepared key was never shown to anybody: prepare another one")]
+    StagedUnseen,
     /// The old key is dead and the new one live, but nobody has seen it.
     #[error("the key was replaced, but the new one could not be shown: generate again ({0})")]
     NotShown(DbError),
@@ -91,65 +125,181 @@ impl Keys {
         scope: SellerScope,
         seen_version: i64,
     ) -> Result<Generated, KeyActError> {
-        let actor = scope.actor();
         let secret = SecretKey::generate().map_err(|_| KeyActError::NoRandomness)?;
         let key = KeyId::new();
         let turn = self.revocation.turn(&self.clock).await;
 
         let mut tx = self.db.begin_change(scope).await?;
         let now = self.clock.now();
-        let version = tx.key_version().await?.ok_or(KeyActError::NoSuchSeller)?;
-        if version != seen_version {
-            let live = tx.live_key().await?;
-            return Err(KeyActError::Conflict {
-                by: live
-                    .as_ref()
-                    .map_or("the operator".into(), |k| k.made_by.clone()),
-                at: live.map(|k| k.created_us),
-            });
-        }
+        must_be_at(&mut tx, seen_version).await?;
+        let mut change = Change::of(scope);
+        change.died(tx.end_staging(StagedBecomes::Discarded, now).await?);
         let replaced = tx.end_live_key("replaced", None, now).await?;
-        tx.insert_live_key(key, secret.digest(), secret.hint(), &actor, now)
+        change.died(replaced);
+        tx.insert_live_key(key, secret.digest(), secret.hint(), &scope.actor(), now)
             .await?;
-        let mut change = TableChange::default();
-        let record = |key, standing| KeyRecord {
-            key,
-            seller: scope.seller(),
-            standing,
-        };
-        if let Some((old, digest)) = replaced {
-            change.put.push((digest, record(old, Standing::Dead)));
-        }
-        change
-            .put
-            .push((secret.digest(), record(key, Standing::Live)));
-        change.forget = tx.forget_old_keys().await?;
-        let audit = AuditEntry {
-            id: AuditId::new(),
-            at: now,
-            actor,
-            seller: Some(scope.seller()),
-            act: "key.generated",
-            key: Some(key),
-            detail: serde_json::json!({
-                "hint": secret.hint().to_string(),
-                "replaced": replaced.map(|(old, _)| old),
-            }),
-        };
-        tx.append_audit(&audit).await?;
+        change.put(key, secret.digest(), Standing::Live);
+        change.table.forget = tx.forget_old_keys().await?;
+        let replaced = replaced.map(|(old, _)| old);
+        let detail = json!({ "hint": secret.hint().to_string(), "replaced": replaced });
+        let act = self.audit(scope, now, "key.generated", Some(key), detail);
+        tx.append_audit(&act).await?;
         let epoch = tx.seal_key_change().await?;
         let receipt = self
             .revocation
-            .settle(turn, tx, &change, epoch, &self.clock)
+            .settle(turn, tx, &change.table, epoch, &self.clock)
             .await?;
 
-        self.complete(audit.id, &receipt, Some(key))
+        self.complete(act.id, &receipt, Some(key))
             .await
             .map_err(KeyActError::NotShown)?;
         Ok(Generated {
             secret,
             key,
-            replaced: replaced.map(|(old, _)| old),
+            replaced,
+            receipt,
+        })
+    }
+
+    /// Makes a key that is not accepted yet, beside the live one. A staged key that was there before is discarded.
+    ///
+    /// When this returns, every node knows the new key, and the new one counts as shown.
+    pub async fn prepare(
+        self: &Arc<Self>,
+        scope: SellerScope,
+        seen_version: i64,
+    ) -> Result<Generated, KeyActError> {
+        let keys = Arc::clone(self);
+        run_to_end(async move { keys.prepare_now(scope, seen_version).await }).await
+    }
+
+    async fn prepare_now(
+        &self,
+        scope: SellerScope,
+        seen_version: i64,
+    ) -> Result<Generated, KeyActError> {
+        let secret = SecretKey::generate().map_err(|_| KeyActError::NoRandomness)?;
+        let key = KeyId::new();
+        let turn = self.revocation.turn(&self.clock).await;
+
+        let mut tx = self.db.begin_change(scope).await?;
+        let now = self.clock.now();
+        must_be_at(&mut tx, seen_version).await?;
+        tx.live_key().await?.ok_or(KeyActError::NothingLive)?;
+        let mut change = Change::of(scope);
+        let before = tx.end_staging(StagedBecomes::Discarded, now).await?;
+        change.died(before);
+        tx.insert_staged_key(key, secret.digest(), secret.hint(), &scope.actor(), now)
+            .await?;
+        change.put(key, secret.digest(), Standing::Staged);
+        change.table.forget = tx.forget_old_keys().await?;
+        let replaced = before.map(|(old, _)| old);
+        let detail = json!({ "hint": secret.hint().to_string(), "replaced": replaced });
+        let act = self.audit(scope, now, "key.prepared", Some(key), detail);
+        tx.append_audit(&act).await?;
+        let epoch = tx.seal_key_change().await?;
+        let receipt = self
+            .revocation
+            .settle(turn, tx, &change.table, epoch, &self.clock)
+            .await?;
+
+        self.complete(act.id, &receipt, Some(key))
+            .await
+            .map_err(KeyActError::NotShown)?;
+        Ok(Generated {
+            secret,
+            key,
+            replaced,
+            receipt,
+        })
+    }
+
+    /// Makes the staged key the live one and kills the one before, in one act under the zero-window rule.
+    pub async fn cut_over(
+        self: &Arc<Self>,
+        scope: SellerScope,
+        seen_version: i64,
+    ) -> Result<CutOver, KeyActError> {
+        let keys = Arc::clone(self);
+        run_to_end(async move { keys.cut_over_now(scope, seen_version).await }).await
+    }
+
+    async fn cut_over_now(
+        &self,
+        scope: SellerScope,
+        seen_version: i64,
+    ) -> Result<CutOver, KeyActError> {
+        let turn = self.revocation.turn(&self.clock).await;
+        let mut tx = self.db.begin_change(scope).await?;
+        let now = self.clock.now();
+        must_be_at(&mut tx, seen_version).await?;
+        let staged = tx.staged_key().await?.ok_or(KeyActError::NothingStaged)?;
+        if staged.shown_us.is_none() {
+            return Err(KeyActError::StagedUnseen);
+        }
+        let mut change = Change::of(scope);
+        // The old one first: the database itself admits one live key.
+        let replaced = tx.end_live_key("replaced", None, now).await?;
+        change.died(replaced);
+        let live = tx.end_staging(StagedBecomes::Live, now).await?;
+        let (key, digest) = live.ok_or(KeyActError::NothingStaged)?;
+        change.put(key, digest, Standing::Live);
+        change.table.forget = tx.forget_old_keys().await?;
+        let replaced = replaced.map(|(old, _)| old);
+        let detail = json!({ "hint": staged.hint, "replaced": replaced });
+        let act = self.audit(scope, now, "key.cut-over", Some(key), detail);
+        tx.append_audit(&act).await?;
+        let epoch = tx.seal_key_change().await?;
+        let receipt = self
+            .revocation
+            .settle(turn, tx, &change.table, epoch, &self.clock)
+            .await?;
+        self.file(act.id, &receipt, key).await;
+        Ok(CutOver {
+            key,
+            replaced,
+            receipt,
+        })
+    }
+
+    /// Kills the staged key. Doing it twice is no error: the second act finds nothing to do.
+    pub async fn discard(
+        self: &Arc<Self>,
+        scope: SellerScope,
+        seen_version: i64,
+    ) -> Result<Discarded, KeyActError> {
+        let keys = Arc::clone(self);
+        run_to_end(async move { keys.discard_now(scope, seen_version).await }).await
+    }
+
+    async fn discard_now(
+        &self,
+        scope: SellerScope,
+        seen_version: i64,
+    ) -> Result<Discarded, KeyActError> {
+        let turn = self.revocation.turn(&self.clock).await;
+        let mut tx = self.db.begin_change(scope).await?;
+        let now = self.clock.now();
+        must_be_at(&mut tx, seen_version).await?;
+        let mut change = Change::of(scope);
+        let Some((key, digest)) = tx.end_staging(StagedBecomes::Discarded, now).await? else {
+            return Ok(Discarded {
+                key: None,
+                receipt: self.revocation.nothing_to_do(&turn, &self.clock),
+            });
+        };
+        change.died(Some((key, digest)));
+        change.table.forget = tx.forget_old_keys().await?;
+        let act = self.audit(scope, now, "key.discarded", Some(key), json!({}));
+        tx.append_audit(&act).await?;
+        let epoch = tx.seal_key_change().await?;
+        let receipt = self
+            .revocation
+            .settle(turn, tx, &change.table, epoch, &self.clock)
+            .await?;
+        self.file(act.id, &receipt, key).await;
+        Ok(Discarded {
+            key: Some(key),
             receipt,
         })
     }
@@ -169,44 +319,57 @@ impl Keys {
         let mut tx = self.db.begin_change(scope).await?;
         let now = self.clock.now();
         tx.key_version().await?.ok_or(KeyActError::NoSuchSeller)?;
-        let Some((key, digest)) = tx.end_live_key("expired", Some(&reason), now).await? else {
+        let mut change = Change::of(scope);
+        let staged = tx.end_staging(StagedBecomes::Discarded, now).await?;
+        change.died(staged);
+        let live = tx.end_live_key("expired", Some(&reason), now).await?;
+        change.died(live);
+        if staged.is_none() && live.is_none() {
             return Ok(Expired {
                 key: None,
                 receipt: self.revocation.nothing_to_do(&turn, &self.clock),
             });
-        };
-        let dead = KeyRecord {
-            key,
-            seller: scope.seller(),
-            standing: Standing::Dead,
-        };
-        let change = TableChange {
-            put: vec![(digest, dead)],
-            forget: tx.forget_old_keys().await?,
-        };
-        let audit = AuditEntry {
-            id: AuditId::new(),
-            at: now,
-            actor: scope.actor(),
-            seller: Some(scope.seller()),
-            act: "key.expired",
-            key: Some(key),
-            detail: serde_json::json!({ "reason": reason }),
-        };
-        tx.append_audit(&audit).await?;
+        }
+        change.table.forget = tx.forget_old_keys().await?;
+        let key = live.map(|(key, _)| key);
+        let detail = json!({ "reason": reason, "discarded": staged.map(|(key, _)| key) });
+        let act = self.audit(scope, now, "key.expired", key, detail);
+        tx.append_audit(&act).await?;
         let epoch = tx.seal_key_change().await?;
         let receipt = self
             .revocation
-            .settle(turn, tx, &change, epoch, &self.clock)
+            .settle(turn, tx, &change.table, epoch, &self.clock)
             .await?;
-        // The key is dead whatever becomes of the record's completion.
-        if let Err(error) = self.complete(audit.id, &receipt, None).await {
-            tracing::error!(%error, key = %key, "an expiry's receipt could not be filed");
+        if let Some(key) = key {
+            self.file(act.id, &receipt, key).await;
         }
-        Ok(Expired {
-            key: Some(key),
-            receipt,
-        })
+        Ok(Expired { key, receipt })
+    }
+
+    fn audit(
+        &self,
+        scope: SellerScope,
+        at: Time,
+        act: &'static str,
+        key: Option<KeyId>,
+        detail: serde_json::Value,
+    ) -> AuditEntry {
+        AuditEntry {
+            id: AuditId::new(),
+            at,
+            actor: scope.actor(),
+            seller: Some(scope.seller()),
+            act,
+            key,
+            detail,
+        }
+    }
+
+    /// Files the receipt of an act that shows no key. The act is done whatever becomes of this.
+    async fn file(&self, act: AuditId, receipt: &Receipt, key: KeyId) {
+        if let Err(error) = self.complete(act, receipt, None).await {
+            tracing::error!(%error, %key, "the receipt of an act could not be filed");
+        }
     }
 
     /// Files the receipt and, for a new key, that it is about to be shown. If that fails for a new key, it must not be
@@ -220,5 +383,50 @@ impl Keys {
         let receipt = serde_json::json!(receipt).to_string();
         let at = self.clock.now();
         self.db.complete_key_act(act, &receipt, shown, at).await
+    }
+}
+
+/// Refuses to go on unless the Seller's key is as the caller saw it.
+async fn must_be_at(tx: &mut ScopedTx, seen_version: i64) -> Result<(), KeyActError> {
+    let version = tx.key_version().await?.ok_or(KeyActError::NoSuchSeller)?;
+    if version == seen_version {
+        return Ok(());
+    }
+    let live = tx.live_key().await?;
+    Err(KeyActError::Conflict {
+        by: live
+            .as_ref()
+            .map_or("the operator".into(), |k| k.made_by.clone()),
+        at: live.map(|k| k.live_us.unwrap_or(k.created_us)),
+    })
+}
+
+/// What an act does to the table in memory.
+struct Change {
+    scope: SellerScope,
+    table: TableChange,
+}
+
+impl Change {
+    fn of(scope: SellerScope) -> Self {
+        Self {
+            scope,
+            table: TableChange::default(),
+        }
+    }
+
+    fn put(&mut self, key: KeyId, digest: KeyDigest, standing: Standing) {
+        let record = KeyRecord {
+            key,
+            seller: self.scope.seller(),
+            standing,
+        };
+        self.table.put.push((digest, record));
+    }
+
+    fn died(&mut self, key: Option<(KeyId, KeyDigest)>) {
+        if let Some((key, digest)) = key {
+            self.put(key, digest, Standing::Dead);
+        }
     }
 }

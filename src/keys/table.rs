@@ -24,7 +24,9 @@ const SHARDS: usize = 4096;
 pub enum Standing {
     /// Accepted.
     Live,
-    /// Once live, dead for good.
+    /// Prepared, waiting for the cut-over: not accepted yet.
+    Staged,
+    /// Once live or staged, dead for good.
     Dead,
 }
 

@@ -50,6 +50,8 @@ pub enum Refusal {
     Unknown,
     /// 401: a key that was replaced or expired; whose it was, so that the attempt can be counted.
     Revoked(KeyRecord),
+    /// 401: a key that waits for its cut-over; whose it is, so that whoever sends it too early can be named.
+    Staged(KeyRecord),
     /// 503: this node cannot know at present whether the key is good.
     CannotKnow,
 }
@@ -92,6 +94,7 @@ pub fn verify(presented: Presented, snapshot: &Snapshot, now: BootTime) -> Resul
         None => Err(Refusal::Unknown),
         Some(record) => match record.standing {
             Standing::Live => Ok(Caller { record: *record }),
+            Standing::Staged => Err(Refusal::Staged(*record)),
             Standing::Dead => Err(Refusal::Revoked(*record)),
         },
     }

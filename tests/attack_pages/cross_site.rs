@@ -98,6 +98,7 @@ async fn the_same_form_from_our_own_page_does_what_it_says() {
     ];
     for (turn, route) in posts().into_iter().enumerate() {
         let mut owner = dealership.person("owner", OWN).await;
+        dealership.prepare(OWN);
         let asked = dealership.account(OWN, "owner").await.request(&route);
         let answer = send(&mut owner, &asked, headers[turn % 3]).await;
         let done = answer.status == 303 || answer.text.contains("class=\"secret\"");
@@ -117,6 +118,7 @@ async fn behind_a_proxy_that_changes_the_host_our_public_origins_are_ours_and_no
     let own = format!("http://{}", dealership.served.api);
     for route in posts() {
         let mut owner = dealership.person("owner", OWN).await;
+        dealership.prepare(OWN);
         let account = dealership.account(OWN, "owner").await;
         let asked = account.request(&route);
         let before = dealership.place.everything().await;

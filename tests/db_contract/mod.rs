@@ -13,7 +13,7 @@ use truckradar::{
     clock::{BootTime, Time},
     db::{
         AuditEntry, Db, DbError, DbUrl, DealerChange, LinkKind, ListingFilter, LocationRow,
-        NewSeller, OfKeys, ScopedTx, UsageRow, WriteTx,
+        NewSeller, OfKeys, ScopedTx, StagedBecomes, UsageRow, WriteTx,
     },
     ids::{AuditId, KeyId, ListingId, LocationId, SellerId},
     inventory::{
@@ -67,6 +67,8 @@ contracts! {
     all_but_the_last_hundred_dead_keys_are_forgotten: contract_forget_old_keys;
     a_key_is_shown_once_and_a_receipt_is_filed_once: contract_complete_key_act;
     every_key_is_read_at_one_moment_with_its_epoch: contract_all_keys_of_one_moment;
+
+    a_staged_key_waits_until_it_is_cut_over_or_discarded: contract_staged_key;
 
     a_write_under_a_dead_key_is_fenced: contract_fence;
     a_change_waits_for_the_write_that_the_old_key_authorised: contract_change_waits_for_write;
@@ -666,6 +668,148 @@ async fn contract_key_life(db: &Db) {
     all.sort_by_key(|entry| entry.0);
     expected.sort_by_key(|entry| entry.0);
     assert_eq!(all, expected);
+}
+
+async fn contract_staged_key(db: &Db) {
+    let (scope, other) = two_sellers(db).await;
+    let (live, _) = rotate(db, scope, T).await;
+    let stage = async |scope: SellerScope, key: &Key, at| {
+        let mut tx = db.begin_change(scope).await.expect("begins");
+        let (digest, hint) = (key.digest(), key.secret.hint());
+        let staged = tx
+            .insert_staged_key(key.id, digest, hint, "user:x", at)
+            .await;
+        if staged.is_ok() {
+            tx.seal_key_change().await.expect("seals");
+            tx.commit().await.expect("commits");
+        }
+        staged
+    };
+    let standing = async |key: &Key| {
+        let (all, _) = db.all_keys().await.expect("reads");
+        let found = all.iter().find(|(digest, _)| *digest == key.digest());
+        found.map(|(_, record)| record.standing)
+    };
+    assert!(db.staged_key(scope).await.expect("reads").is_none());
+    let first = Key::new();
+    stage(scope, &first, after(1)).await.expect("there is none");
+    assert_unique(stage(scope, &Key::new(), after(2)).await);
+    let theirs = Key::new();
+    stage(other, &theirs, after(2))
+        .await
+        .expect("another Seller's");
+    assert_eq!(standing(&first).await, Some(Standing::Staged));
+    assert_eq!(standing(&live).await, Some(Standing::Live));
+    let row = db
+        .staged_key(scope)
+        .await
+        .expect("reads")
+        .expect("is there");
+    assert_eq!(
+        (row.id, row.made_by.as_str(), row.created_us),
+        (first.id, "user:x", after(1))
+    );
+    assert_eq!(
+        (row.hint, row.shown_us),
+        (first.secret.hint().to_string(), None)
+    );
+    let found = db
+        .identify_key(first.digest())
+        .await
+        .expect("reads")
+        .expect("is known");
+    assert_eq!(
+        (found.key.state.as_str(), found.seller_id),
+        ("staged", scope.seller())
+    );
+    let rows = db.keys_of_seller(scope, 10).await.expect("reads");
+    assert_eq!(rows.len(), 1, "it is none of the keys that were ever live");
+
+    // Shown once, as any key is.
+    let act = AuditId::new();
+    db.complete_key_act(act, "{}", Some(first.id), after(3))
+        .await
+        .expect("files");
+    db.complete_key_act(act, "{}", Some(first.id), after(4))
+        .await
+        .expect("files");
+    let row = db
+        .staged_key(scope)
+        .await
+        .expect("reads")
+        .expect("is there");
+    assert_eq!(row.shown_us, Some(after(3)));
+
+    // Cut over: beside a live key it cannot become one.
+    let mut tx = db.begin_change(scope).await.expect("begins");
+    assert_unique(
+        tx.end_staging(StagedBecomes::Live, after(5))
+            .await
+            .map(drop),
+    );
+    drop(tx);
+    let mut tx = db.begin_change(scope).await.expect("begins");
+    assert_eq!(
+        tx.staged_key().await.expect("reads").map(|key| key.id),
+        Some(first.id)
+    );
+    tx.end_live_key("replaced", None, after(5))
+        .await
+        .expect("ends");
+    let moved = tx
+        .end_staging(StagedBecomes::Live, after(5))
+        .await
+        .expect("moves");
+    assert!(moved == Some((first.id, first.digest())));
+    let epoch = tx.seal_key_change().await.expect("seals");
+    tx.commit().await.expect("commits");
+    assert_eq!(db.all_keys().await.expect("reads").1, epoch);
+    assert_eq!(standing(&first).await, Some(Standing::Live));
+    assert_eq!(standing(&live).await, Some(Standing::Dead));
+    let rows = db.keys_of_seller(scope, 10).await.expect("reads");
+    assert_eq!((rows[0].id, rows[0].state.as_str()), (first.id, "live"));
+    assert_eq!(
+        (rows[0].created_us, rows[0].live_us),
+        (after(1), Some(after(5)))
+    );
+    assert_eq!(rows[0].shown_us, Some(after(3)));
+    db.begin_write(first.scope(scope.seller()))
+        .await
+        .expect("is live");
+
+    // Discarded: dead, and never live.
+    let second = Key::new();
+    stage(scope, &second, after(6))
+        .await
+        .expect("there is none");
+    let fenced = db.begin_write(second.scope(scope.seller())).await.err();
+    assert!(matches!(fenced, Some(DbError::Fenced)), "{fenced:?}");
+    let mut tx = db.begin_change(scope).await.expect("begins");
+    let moved = tx
+        .end_staging(StagedBecomes::Discarded, after(7))
+        .await
+        .expect("moves");
+    assert!(moved == Some((second.id, second.digest())));
+    let none = tx.end_staging(StagedBecomes::Discarded, after(7)).await;
+    assert!(none.expect("has nothing to do").is_none());
+    tx.seal_key_change().await.expect("seals");
+    tx.commit().await.expect("commits");
+    assert_eq!(standing(&second).await, Some(Standing::Dead));
+    assert_eq!(
+        standing(&theirs).await,
+        Some(Standing::Staged),
+        "left alone"
+    );
+    let rows = db.keys_of_seller(scope, 10).await.expect("reads");
+    let row = rows
+        .iter()
+        .find(|row| row.id == second.id)
+        .expect("is there");
+    assert_eq!((row.live_us, row.ended_us), (None, Some(after(7))));
+    assert_eq!(
+        row.end_reason.as_deref(),
+        Some("discarded before it was ever live")
+    );
 }
 
 async fn contract_one_live_key(db: &Db) {

@@ -219,6 +219,8 @@ async fn each_route_works_for_the_right_person() {
     let dealership = Dealership::new().await;
     for route in routes_of(CallerKind::SignedIn) {
         let mut owner = dealership.person("owner", OWN).await;
+        // So that there is one to cut over, or to discard, whatever came before.
+        dealership.prepare(OWN);
         let account = dealership.account(OWN, "owner").await;
         let before = dealership.place.everything().await;
         let asked = account.request(&route);

@@ -120,6 +120,7 @@ impl Dealership {
         let link = place.json(&["user", "reset-password", "--email", &email], "")["link"].take();
         let token = token_in(link.as_str().expect("a link"));
         self.resets.insert(slug, token);
+        self.prepare(slug);
         self.keys.insert(slug, key);
     }
 
@@ -127,6 +128,11 @@ impl Dealership {
     pub async fn person(&self, name: &str, slug: &str) -> Person {
         let email = format!("{name}@{slug}.example");
         Person::signed_in(self.served.api, &email, PASSWORD).await
+    }
+
+    /// Prepares a next key for a Seller, whatever became of an earlier one.
+    pub fn prepare(&self, slug: &str) {
+        self.place.json(&["key", "prepare", "--seller", slug], "");
     }
 
     /// How things stand at present for this member of a Seller.
@@ -256,6 +262,13 @@ impl Account {
                 About::Seller,
                 sellers(&[("version", &version), ("confirmed", "yes")]),
             ),
+            ("POST", "/dashboard/settings/api-key/prepare") => {
+                (About::Seller, sellers(&[("version", &version)]))
+            }
+            (
+                "POST",
+                "/dashboard/settings/api-key/cut-over" | "/dashboard/settings/api-key/discard",
+            ) => (About::Seller, sellers(&[("version", &version)])),
             ("POST", "/dashboard/settings/profile") => (
                 About::Seller,
                 sellers(&[("name", "Taken over"), ("phone", "+1 555 0199")]),

@@ -11,6 +11,7 @@ pub mod api_key;
 pub mod assets;
 pub mod docs;
 pub mod inventory;
+mod key_view;
 pub mod links;
 pub mod login;
 mod markdown;

@@ -12,9 +12,8 @@ use axum::{
 
 use super::{
     super::{State, caller::SignedIn, form::Query, problem::Problem},
-    Page, Shell,
-    api_key::{KeyState, KeyView},
-    grouped,
+    Page, Shell, grouped,
+    key_view::{KeyState, KeyView},
     shell::Section,
 };
 

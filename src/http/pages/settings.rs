@@ -21,7 +21,7 @@ use super::{
         problem::Problem,
     },
     Page, Shell,
-    api_key::{KeyState, KeyView},
+    key_view::{KeyState, KeyView},
     profile::{LocationForm, ProfileForm},
     shell::Section,
     when::When,
@@ -41,7 +41,7 @@ struct SettingsPage<'a> {
     plan: &'static str,
     role: &'static str,
     may_act: bool,
-    notice: &'static str,
+    notice: (&'static str, &'static str),
     wrong: Wrong,
     profile: ProfileForm,
     location: LocationForm,
@@ -83,6 +83,14 @@ struct SessionView {
     user_agent: String,
     seen: When,
     created: When,
+}
+
+impl SettingsPage<'_> {
+    /// What is said of a form that was accepted, in the section where it stands.
+    fn notice_in(&self, section: &str) -> &'static str {
+        let (own, text) = self.notice;
+        if own == section { text } else { "" }
+    }
 }
 
 /// What was typed into a form that could not be accepted, so that it need not be typed again.
@@ -152,19 +160,32 @@ pub async fn show(
 ) -> Result<Response, Problem> {
     let member = caller.member_of_page(&query)?;
     let notice = match query.text("done") {
-        "key" => "The new key is in place.",
-        "invited" => "The invitation stands.",
-        "profile" => "The profile is saved.",
-        "locations" => "The locations are saved.",
-        "role" => "The role is changed.",
-        "removed" => "The member is removed.",
-        "uninvited" => "The invitation is taken back.",
-        "password" => "Your password is changed. Your other sessions were signed out.",
-        "session" => "That session is signed out.",
-        "sessions" => "All your other sessions are signed out.",
-        // Where the page of a secret leads when it is reloaded; see app.js.
-        "shown" => "What was on that page is shown once. It is not kept here.",
-        _ => "",
+        "key" => ("api-key", "The new key is in place."),
+        "cut-over" => (
+            "api-key",
+            "The next key is live, and the one before it is dead.",
+        ),
+        "discarded" => (
+            "api-key",
+            "The next key is discarded. The present key goes on working.",
+        ),
+        "invited" => ("members", "The invitation stands."),
+        "profile" => ("profile", "The profile is saved."),
+        "locations" => ("locations", "The locations are saved."),
+        "role" => ("members", "The role is changed."),
+        "removed" => ("members", "The member is removed."),
+        "uninvited" => ("members", "The invitation is taken back."),
+        "password" => (
+            "password",
+            "Your password is changed. Your other sessions were signed out.",
+        ),
+        "session" => ("sessions", "That session is signed out."),
+        "sessions" => ("sessions", "All your other sessions are signed out."), // Where the page of a secret leads when it is reloaded; see app.js.
+        "shown" => (
+            "api-key",
+            "What was on that page is shown once. It is not kept here.",
+        ),
+        _ => ("", ""),
     };
     let nothing = (Wrong::default(), Typed::Nothing);
     let page = render(&state, &caller, &member, notice, nothing.0, nothing.1).await?;
@@ -179,7 +200,7 @@ pub async fn show_wrong(
     wrong: Wrong,
     typed: Typed,
 ) -> Result<Response, Problem> {
-    let page = render(state, caller, member, "", wrong, typed).await?;
+    let page = render(state, caller, member, ("", ""), wrong, typed).await?;
     Ok(Page::with_status(StatusCode::UNPROCESSABLE_ENTITY, &page.0))
 }
 
@@ -187,7 +208,7 @@ async fn render<'a>(
     state: &'a State,
     caller: &SignedIn,
     member: &Member,
-    notice: &'static str,
+    notice: (&'static str, &'static str),
     wrong: Wrong,
     typed: Typed,
 ) -> Result<Page<SettingsPage<'a>>, Problem> {
@@ -310,6 +331,18 @@ fn program_name(user_agent: &str) -> String {
         (Some(browser), None) => browser.to_owned(),
         _ => user_agent.to_owned(),
     }
+}
+
+/// Where a location is, in one line.
+fn place_line(place: &LocationRow) -> String {
+    let state = [&place.state, &place.postal_code];
+    let state: Vec<&str> = state.into_iter().flatten().map(String::as_str).collect();
+    let state = Some(state.join(" ")).filter(|text| !text.is_empty());
+    let parts = [&place.street, &place.city, &state];
+    let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+    let line = Some(parts.join(", ")).filter(|text| !text.is_empty());
+    let both = [line.as_deref(), place.phone.as_deref()];
+    both.into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 
 /// The page again, after a form of it was accepted.

@@ -1,0 +1,305 @@
+//! How a Seller's key stands, as a person sees it: which of its states it is in, and who uses it.
+//!
+//! Never: the key; a state that hides that clients are about to be hit, or are hit already.
+
+use std::sync::Arc;
+
+use super::{
+    super::{State, problem::Problem},
+    grouped,
+    when::When,
+};
+use crate::{
+    accounts::sessions::Member,
+    act::{ActDied, run_to_end},
+    clock::Time,
+    db::{ClientUse, DbError, OfKeys},
+};
+
+/// What the operator is called on pages.
+pub const MARKETPLACE: &str = "the marketplace";
+/// How far back clients are looked for.
+const A_DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+/// Keys looked at for it, the newest.
+const KEYS_READ: i64 = 20;
+/// Clients on one page.
+const CLIENTS_SHOWN: usize = 50;
+/// Clients looked at for it.
+const CLIENTS_READ: i64 = 500;
+
+/// How a Seller's key stands.
+pub struct KeyView {
+    /// The Seller's id, for the form.
+    pub seller: String,
+    /// The version of the key that the page shows, for the form.
+    pub version: i64,
+    /// Which of the states it is in.
+    pub state: KeyState,
+    /// The key, unless there is none.
+    pub key: Option<KeyFacts>,
+    /// The key that waits for its cut-over, if there is one.
+    pub staged: Option<StagedFacts>,
+    /// The key that the operator expired, if that is why there is none.
+    pub expired: Option<ExpiredFacts>,
+    /// Clients that used the live key in the last 24 hours.
+    pub clients: Vec<ClientRow>,
+    /// Whether there are more of them than are shown.
+    pub more_clients: bool,
+    /// Clients that sent a dead key in the last 24 hours and have not been seen with the live one since.
+    pub stragglers: Vec<ClientRow>,
+    /// Whether there are more of them than are shown.
+    pub more_stragglers: bool,
+    /// Clients that earlier keys let in in the last 24 hours: who used a key that has leaked is found here after it died.
+    pub earlier: Vec<ClientRow>,
+    /// For how many days use is remembered.
+    pub usage_days: u32,
+}
+
+/// The states of a Seller's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    /// There never was one.
+    None,
+    /// Live, and used.
+    Live,
+    /// Live, and not used yet.
+    Waiting,
+    /// Live, but nobody has seen it.
+    NeverShown,
+    /// The marketplace expired it.
+    Expired,
+}
+
+/// What is known of the live key.
+pub struct KeyFacts {
+    /// Its last four characters.
+    pub hint: String,
+    /// When it was made.
+    pub created: When,
+    /// By whom.
+    pub made_by: String,
+    /// Whether it replaced another.
+    pub is_replacement: bool,
+    /// When it was last let in.
+    pub used: Option<When>,
+}
+
+/// What is known of a key that waits for its cut-over.
+pub struct StagedFacts {
+    /// Its last four characters.
+    pub hint: String,
+    /// When it was prepared.
+    pub created: When,
+    /// By whom.
+    pub made_by: String,
+    /// Whether anybody has seen it; if nobody has, it cannot be cut over.
+    pub was_shown: bool,
+}
+
+/// What is known of a key that the marketplace expired.
+pub struct ExpiredFacts {
+    /// Its last four characters.
+    pub hint: String,
+    /// When.
+    pub at: When,
+    /// Why.
+    pub reason: String,
+}
+
+/// One client.
+pub struct ClientRow {
+    /// Where it is.
+    pub address: String,
+    /// What it is.
+    pub user_agent: String,
+    /// Its calls.
+    pub calls: String,
+    /// Its last call.
+    pub last: When,
+}
+
+impl KeyState {
+    /// In a word or two.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::None => "No key yet",
+            Self::Live => "Live",
+            Self::Waiting => "Live, waiting for your first call",
+            Self::NeverShown => "Replaced, but never shown",
+            Self::Expired => "Expired by the marketplace",
+        }
+    }
+
+    /// The class of its mark.
+    pub fn mark(self) -> &'static str {
+        match self {
+            Self::None => "quiet",
+            Self::Live => "good",
+            Self::Waiting => "wait",
+            Self::NeverShown | Self::Expired => "bad",
+        }
+    }
+}
+
+impl KeyView {
+    /// Reads how the member's Seller's key stands.
+    pub async fn read(state: &State, member: &Member) -> Result<Self, Problem> {
+        let services = &state.services;
+        let (db, scope) = (&services.db, member.scope());
+        // What was counted but not written yet belongs on the page; without it the page is still true, only older.
+        write_counts(state).await;
+        let now = services.clock.now();
+        let seller = db.seller(scope).await?.ok_or_else(Problem::other_dealers)?;
+        let keys = db.keys_of_seller(scope, KEYS_READ).await?;
+        let since = now.before(A_DAY).minute();
+        let live = keys.first().filter(|key| key.state == "live");
+        // The one that was live last; what was prepared and discarded beside it says nothing.
+        let last_end = keys.iter().filter_map(|key| key.ended_us).max();
+        let mut ended_last = keys.iter().filter(|key| key.ended_us == last_end);
+        let expired = ended_last
+            .find(|key| key.state == "expired")
+            .filter(|_| live.is_none());
+        let staged = db.staged_key(scope).await?;
+        // Asked for apart: however many clients still send a dead key, they hide none of the live one's.
+        let clients = async |keys| {
+            let limit = CLIENTS_READ;
+            db.clients_since(scope, keys, since, limit).await
+        };
+        let (on_live, on_dead) = match live {
+            Some(key) => (
+                clients(OfKeys::Only(key.id)).await?,
+                clients(OfKeys::But(key.id)).await?,
+            ),
+            None => (Vec::new(), clients(OfKeys::All).await?),
+        };
+        let stragglers = still_on_a_dead_key(&on_dead, &on_live);
+        let mut view = Self {
+            seller: seller.id.to_text(),
+            version: seller.key_version,
+            state: match expired {
+                Some(_) => KeyState::Expired,
+                None => KeyState::None,
+            },
+            key: None,
+            staged: None,
+            expired: expired.map(|key| ExpiredFacts {
+                hint: key.hint.clone(),
+                at: When::ago(key.ended_us.unwrap_or(key.created_us), now),
+                reason: key.end_reason.clone().unwrap_or_default(),
+            }),
+            clients: rows(&on_live, now, |client| {
+                client.accepted + client.unauthorized
+            }),
+            more_clients: on_live.len() > CLIENTS_SHOWN,
+            stragglers: rows(&stragglers, now, |client| client.unauthorized),
+            more_stragglers: stragglers.len() > CLIENTS_SHOWN,
+            earlier: rows(&let_in_before(&on_dead), now, |client| client.accepted),
+            usage_days: services.settings.usage_days,
+        };
+        if let Some(key) = live {
+            let used = db.last_accepted(scope, key.id).await?;
+            // Of a key that is older than what is counted, nobody knows whether it was ever used.
+            let counted = A_DAY * services.settings.usage_days;
+            let is_new = key.created_us > now.before(counted);
+            view.state = match (key.shown_us, used) {
+                (None, _) => KeyState::NeverShown,
+                (Some(_), None) if is_new => KeyState::Waiting,
+                (Some(_), _) => KeyState::Live,
+            };
+            let since = key.live_us.unwrap_or(key.created_us);
+            let came_after = keys.iter().filter_map(|key| key.ended_us);
+            view.key = Some(KeyFacts {
+                hint: key.hint.clone(),
+                created: When::date(since, now),
+                made_by: name_of(state, &key.made_by).await?,
+                is_replacement: came_after.into_iter().any(|end| end <= since),
+                used: used.map(|at| When::ago(at, now)),
+            });
+        }
+        if let Some(key) = staged {
+            view.staged = Some(StagedFacts {
+                hint: key.hint,
+                created: When::ago(key.created_us, now),
+                made_by: name_of(state, &key.made_by).await?,
+                was_shown: key.shown_us.is_some(),
+            });
+        }
+        Ok(view)
+    }
+
+    /// Whether a next key can be prepared: beside a live one, unless one waits already that somebody has.
+    pub fn may_prepare(&self) -> bool {
+        let waits = self.staged.as_ref().is_some_and(|key| key.was_shown);
+        self.has_key() && !waits
+    }
+
+    /// Whether there is a key to replace.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+}
+
+/// Writes what was counted but not written yet, on a task of its own: counts that were taken out of memory must reach the
+/// database, whether or not the browser waits for the page.
+async fn write_counts(state: &State) {
+    let (keys, db) = (Arc::clone(&state.services.keys), state.services.db.clone());
+    let written = run_to_end(async move {
+        let written = keys.usage.flush(&db).await;
+        written.map_err(Unwritten::Db)
+    });
+    if let Err(error) = written.await {
+        tracing::warn!(%error, "counts of usage cannot be written for a page");
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Unwritten {
+    #[error(transparent)]
+    Db(DbError),
+    #[error(transparent)]
+    Died(#[from] ActDied),
+}
+
+/// Of the clients that sent a dead key, those that were refused and have not been let in with the live key since.
+fn still_on_a_dead_key(dead: &[ClientUse], live: &[ClientUse]) -> Vec<ClientUse> {
+    let switched = |client: &ClientUse| {
+        live.iter().any(|other| {
+            (&other.address, &other.user_agent) == (&client.address, &client.user_agent)
+                && other.last_us > client.last_us
+        })
+    };
+    let refused = dead.iter().filter(|client| client.unauthorized > 0);
+    refused
+        .filter(|client| !switched(client))
+        .cloned()
+        .collect()
+}
+
+/// The clients that a dead key let in while it was live.
+fn let_in_before(dead: &[ClientUse]) -> Vec<ClientUse> {
+    let let_in = dead.iter().filter(|client| client.accepted > 0);
+    let_in.cloned().collect()
+}
+
+fn rows(clients: &[ClientUse], now: Time, calls: impl Fn(&ClientUse) -> i64) -> Vec<ClientRow> {
+    let rows = clients.iter().take(CLIENTS_SHOWN);
+    rows.map(|client| ClientRow {
+        address: client.address.clone(),
+        user_agent: client.user_agent.clone(),
+        calls: grouped(calls(client)),
+        last: When::ago(Time(client.last_us), now),
+    })
+    .collect()
+}
+
+/// Whoever the database names as `operator` or `user:ID`, as a person would.
+pub async fn name_of(state: &State, actor: &str) -> Result<String, DbError> {
+    let Some(user) = actor.strip_prefix("user:") else {
+        return Ok(MARKETPLACE.to_owned());
+    };
+    let row = match user.parse() {
+        Ok(user) => state.services.db.user(user).await?,
+        Err(_) => None,
+    };
+    Ok(row.map_or_else(|| "a former user".to_owned(), |row| row.email))
+}
