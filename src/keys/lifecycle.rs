@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{
     Keys,
     format::{KeyDigest, SecretKey},
-    revocation::Receipt,
+    revocation::{Receipt, Turn},
     scope::SellerScope,
     table::{KeyRecord, Standing, TableChange},
 };
@@ -139,16 +139,10 @@ impl Keys {
         tx.insert_live_key(key, secret.digest(), secret.hint(), &scope.actor(), now)
             .await?;
         change.put(key, secret.digest(), Standing::Live);
-        change.table.forget = tx.forget_old_keys().await?;
         let replaced = replaced.map(|(old, _)| old);
         let detail = json!({ "hint": secret.hint().to_string(), "replaced": replaced });
         let act = self.audit(scope, now, "key.generated", Some(key), detail);
-        tx.append_audit(&act).await?;
-        let epoch = tx.seal_key_change().await?;
-        let receipt = self
-            .revocation
-            .settle(turn, tx, &change.table, epoch, &self.clock)
-            .await?;
+        let receipt = self.conclude(turn, tx, change, &act).await?;
 
         self.complete(act.id, &receipt, Some(key))
             .await
@@ -192,16 +186,10 @@ impl Keys {
         tx.insert_staged_key(key, secret.digest(), secret.hint(), &scope.actor(), now)
             .await?;
         change.put(key, secret.digest(), Standing::Staged);
-        change.table.forget = tx.forget_old_keys().await?;
         let replaced = before.map(|(old, _)| old);
         let detail = json!({ "hint": secret.hint().to_string(), "replaced": replaced });
         let act = self.audit(scope, now, "key.prepared", Some(key), detail);
-        tx.append_audit(&act).await?;
-        let epoch = tx.seal_key_change().await?;
-        let receipt = self
-            .revocation
-            .settle(turn, tx, &change.table, epoch, &self.clock)
-            .await?;
+        let receipt = self.conclude(turn, tx, change, &act).await?;
 
         self.complete(act.id, &receipt, Some(key))
             .await
@@ -244,16 +232,10 @@ impl Keys {
         let live = tx.end_staging(StagedBecomes::Live, now).await?;
         let (key, digest) = live.ok_or(KeyActError::NothingStaged)?;
         change.put(key, digest, Standing::Live);
-        change.table.forget = tx.forget_old_keys().await?;
         let replaced = replaced.map(|(old, _)| old);
         let detail = json!({ "hint": staged.hint, "replaced": replaced });
         let act = self.audit(scope, now, "key.cut-over", Some(key), detail);
-        tx.append_audit(&act).await?;
-        let epoch = tx.seal_key_change().await?;
-        let receipt = self
-            .revocation
-            .settle(turn, tx, &change.table, epoch, &self.clock)
-            .await?;
+        let receipt = self.conclude(turn, tx, change, &act).await?;
         self.file(act.id, &receipt, key).await;
         Ok(CutOver {
             key,
@@ -289,14 +271,8 @@ impl Keys {
             });
         };
         change.died(Some((key, digest)));
-        change.table.forget = tx.forget_old_keys().await?;
         let act = self.audit(scope, now, "key.discarded", Some(key), json!({}));
-        tx.append_audit(&act).await?;
-        let epoch = tx.seal_key_change().await?;
-        let receipt = self
-            .revocation
-            .settle(turn, tx, &change.table, epoch, &self.clock)
-            .await?;
+        let receipt = self.conclude(turn, tx, change, &act).await?;
         self.file(act.id, &receipt, key).await;
         Ok(Discarded {
             key: Some(key),
@@ -330,20 +306,31 @@ impl Keys {
                 receipt: self.revocation.nothing_to_do(&turn, &self.clock),
             });
         }
-        change.table.forget = tx.forget_old_keys().await?;
         let key = live.map(|(key, _)| key);
         let detail = json!({ "reason": reason, "discarded": staged.map(|(key, _)| key) });
         let act = self.audit(scope, now, "key.expired", key, detail);
-        tx.append_audit(&act).await?;
-        let epoch = tx.seal_key_change().await?;
-        let receipt = self
-            .revocation
-            .settle(turn, tx, &change.table, epoch, &self.clock)
-            .await?;
+        let receipt = self.conclude(turn, tx, change, &act).await?;
         if let Some(key) = key {
             self.file(act.id, &receipt, key).await;
         }
         Ok(Expired { key, receipt })
+    }
+
+    /// The end of every act: what is too old is forgotten, the act is written down, counted and committed, and the table in
+    /// memory follows. When this returns, the zero-window rule holds.
+    async fn conclude(
+        &self,
+        turn: Turn<'_>,
+        mut tx: ScopedTx,
+        mut change: Change,
+        act: &AuditEntry,
+    ) -> Result<Receipt, DbError> {
+        change.table.forget = tx.forget_old_keys().await?;
+        tx.append_audit(act).await?;
+        let epoch = tx.seal_key_change().await?;
+        self.revocation
+            .settle(turn, tx, &change.table, epoch, &self.clock)
+            .await
     }
 
     fn audit(
