@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::{DefaultHashBuilder, Equivalent, HashMap};
 use sha2::{Digest, Sha256};
 
 use super::{format::redact, table::KeyRecord};
@@ -135,16 +135,15 @@ struct Shard {
     counts: HashMap<CountKey, Count>,
     /// Outlives the flushes: what it bounds is the rows of the database.
     told: HashMap<KeyId, Told>,
+    /// Of the clients in `told`; each map of counts has another one.
+    hasher: DefaultHashBuilder,
 }
 
 impl Shard {
     /// Whether this client is, or may still become, one that is told apart.
     fn tells_apart(&mut self, found: &CountKeyRef<'_>) -> bool {
         let hour = found.minute.div_euclid(60);
-        let client = self
-            .counts
-            .hasher()
-            .hash_one((found.address, found.user_agent));
+        let client = self.hasher.hash_one((found.address, found.user_agent));
         let told = self.told.entry(found.key).or_insert(Told {
             hour,
             clients: Vec::new(),
@@ -399,6 +398,27 @@ mod tests {
         assert_eq!(held.len(), CLIENTS_PER_KEY_AND_HOUR + 1);
         assert_eq!(held.iter().map(|(_, c)| c.requests).sum::<i64>(), 100_000);
         assert_eq!(usage.dropped(), 0);
+    }
+
+    #[test]
+    fn a_client_stays_the_same_one_from_flush_to_flush() {
+        let usage = Usage::default();
+        let record = record();
+        for _ in 0..3 * CLIENTS_PER_KEY_AND_HOUR {
+            for client in 1..4 {
+                usage.count(
+                    record,
+                    StatusClass::Success,
+                    [10, 0, 0, client].into(),
+                    b"curl/8",
+                    Time(0),
+                );
+            }
+            let held = held(&usage);
+            let addresses = held.iter().map(|(key, _)| key.address);
+            let addresses: std::collections::BTreeSet<_> = addresses.collect();
+            assert_eq!(addresses, (1..4).map(|n| [10, 0, 0, n].into()).collect());
+        }
     }
 
     #[test]
