@@ -28,14 +28,57 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   });
 }
 
-for (const time of document.querySelectorAll("time[datetime]")) {
-  const at = new Date(time.dateTime);
-  if (Number.isNaN(at.getTime())) continue;
-  const whole = at.toLocaleString(undefined, { dateStyle: "long", timeStyle: "long" });
-  time.title = `${whole} (${time.title})`;
-  if (time.dataset.form === "date") {
-    time.textContent = at.toLocaleDateString(undefined, { dateStyle: "long" });
+function tellInOwnZone(part) {
+  for (const time of part.querySelectorAll("time[datetime]")) {
+    const at = new Date(time.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    const whole = at.toLocaleString(undefined, { dateStyle: "long", timeStyle: "long" });
+    time.title = `${whole} (${time.title})`;
+    if (time.dataset.form === "date") {
+      time.textContent = at.toLocaleDateString(undefined, { dateStyle: "long" });
+    } else if (time.dataset.form === "clock") {
+      time.textContent = at.toLocaleTimeString(undefined, { timeStyle: "medium" });
+    }
   }
+}
+tellInOwnZone(document);
+
+// The parts of a page that change by themselves: the server sends them anew, each with the id of the one that it takes the
+// place of. Watched only while the page is looked at; whoever listens to it is told what changed, not every number.
+const live = document.querySelector("[data-live]");
+if (live) {
+  let source = null;
+  const note = (text) => {
+    for (const part of live.querySelectorAll("[data-live-note]")) part.textContent = text;
+  };
+  const take = (event) => {
+    const sent = document.createElement("template");
+    sent.innerHTML = event.data;
+    for (const part of sent.content.querySelectorAll("[id]")) {
+      const present = document.getElementById(part.id);
+      if (!present) continue;
+      if (part.dataset.say && part.dataset.say !== present.dataset.say) say(part.dataset.say);
+      tellInOwnZone(part);
+      present.replaceWith(part);
+    }
+    note("Live: it updates by itself.");
+  };
+  const watch = () => {
+    if (document.hidden) {
+      source?.close();
+      source = null;
+    } else if (!source) {
+      source = new EventSource(live.dataset.live);
+      source.addEventListener("key", take);
+      source.addEventListener("error", () => {
+        const over = source?.readyState === EventSource.CLOSED;
+        note(over ? "Not live any more: reload the page to look again." : "Connecting again…");
+      });
+    }
+  };
+  document.addEventListener("visibilitychange", watch);
+  addEventListener("pagehide", () => source?.close());
+  watch();
 }
 
 // The page of a secret: reloading leads to the page behind it instead of posting its form again, and leaving it takes the

@@ -18,6 +18,7 @@ mod secrets;
 mod seed_examples;
 mod story_auth;
 mod story_commands;
+mod story_cutover;
 mod story_dashboard;
 mod story_dealers;
 mod story_docs;

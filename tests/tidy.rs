@@ -33,6 +33,7 @@ const RANK: &[(&str, &[&str])] = &[
         "the use cases",
         &[
             "keys",
+            "keys::cutover",
             "keys::lifecycle",
             "keys::limits",
             "keys::revocation",

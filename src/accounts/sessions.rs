@@ -257,6 +257,16 @@ impl People {
         Ok(rows)
     }
 
+    /// The session as it is now, if it has not ended; for what watches on its behalf, which is no use of it.
+    pub async fn still_there(&self, session: &Session) -> Result<Option<Session>, DbError> {
+        let rows = self.sessions_of(session.user()).await?;
+        let Some(row) = rows.into_iter().find(|row| row.id == session.id()) else {
+            return Ok(None);
+        };
+        let memberships = self.db.memberships_of(row.user_id).await?;
+        Ok(Some(Session { row, memberships }))
+    }
+
     /// Ends one of a User's sessions.
     pub async fn end_session(&self, user: UserId, session: SessionId) -> Result<(), DbError> {
         let mut tx = self.db.begin_in_turn().await?;

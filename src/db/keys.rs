@@ -54,6 +54,14 @@ pub struct KeyRow {
     pub end_reason: Option<String>,
 }
 
+impl KeyRow {
+    /// When it died after it had been live; a key that was discarded before never was.
+    pub fn died_us(&self) -> Option<Time> {
+        let discarded = self.end_reason.as_deref() == Some(DISCARDED);
+        self.ended_us.filter(|_| !discarded)
+    }
+}
+
 /// A key found by its digest, and whose it is.
 #[derive(Clone, Debug, FromRow)]
 pub struct IdentifiedKey {

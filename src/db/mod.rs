@@ -40,7 +40,7 @@ pub use self::{
     people::{LinkKind, LinkRow, MemberRow, MembershipRow, UserRow},
     sellers::{DealerChange, LocationRow, NewSeller, SellerRow},
     sessions::SessionRow,
-    usage::{ClientUse, OfKeys, UsageRow},
+    usage::{ClientUse, OfKeys, SlotUse, UsageRow},
 };
 use crate::{
     ids::SellerId,

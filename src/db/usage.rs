@@ -56,10 +56,29 @@ pub struct ClientUse {
     pub user_agent: String,
     /// Requests that were let in.
     pub accepted: i64,
-    /// Requests refused with 401.
+    /// Requests refused with 401 because the key was dead.
     pub unauthorized: i64,
     /// When it last called, in microseconds.
     pub last_us: i64,
+    /// When it was last let in.
+    pub accepted_us: Option<i64>,
+    /// When it was last refused because the key was dead.
+    pub unauthorized_us: Option<i64>,
+}
+
+/// What was done with one key in a few minutes that follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]
+pub struct SlotUse {
+    /// Which key.
+    pub key_id: KeyId,
+    /// Which slot, counted from 0 at the minute that was asked for.
+    pub slot: i64,
+    /// Requests answered with 200 or the like, 304 among them.
+    pub succeeded: i64,
+    /// Requests refused with 401, whether the key was dead or not live yet.
+    pub refused: i64,
+    /// All others.
+    pub others: i64,
 }
 
 impl Db {
@@ -129,9 +148,11 @@ impl Db {
             OfKeys::But(key) => (None, Some(key)),
         };
         const SQL: &str = "SELECT u.key_id, c.address, c.user_agent, \
-             CAST(SUM(CASE WHEN u.status_class = '401' THEN 0 ELSE u.requests END) AS BIGINT) AS accepted, \
+             CAST(SUM(CASE WHEN u.status_class IN ('401', 'staged') THEN 0 ELSE u.requests END) AS BIGINT) AS accepted, \
              CAST(SUM(CASE WHEN u.status_class = '401' THEN u.requests ELSE 0 END) AS BIGINT) AS unauthorized, \
-             MAX(u.last_us) AS last_us \
+             MAX(u.last_us) AS last_us, \
+             MAX(CASE WHEN u.status_class IN ('401', 'staged') THEN NULL ELSE u.last_us END) AS accepted_us, \
+             MAX(CASE WHEN u.status_class = '401' THEN u.last_us END) AS unauthorized_us \
              FROM key_usage u JOIN usage_clients c ON c.id = u.client_id \
              WHERE u.seller_id = $1 AND u.minute >= $2 \
              AND ($4 IS NULL OR u.key_id = $4) AND ($5 IS NULL OR u.key_id <> $5) \
@@ -146,6 +167,26 @@ impl Db {
             .await)?)
     }
 
+    /// What was done with each of the Seller's keys since a minute, in slots of so many minutes.
+    pub async fn use_by_slot(
+        &self,
+        scope: SellerScope,
+        minute: i64,
+        slot_minutes: i64,
+    ) -> Result<Vec<SlotUse>, DbError> {
+        const SQL: &str = "SELECT key_id, (minute - $2) / $3 AS slot, \
+             CAST(SUM(CASE WHEN status_class IN ('2xx', '3xx') THEN requests ELSE 0 END) AS BIGINT) AS succeeded, \
+             CAST(SUM(CASE WHEN status_class IN ('401', 'staged') THEN requests ELSE 0 END) AS BIGINT) AS refused, \
+             CAST(SUM(CASE WHEN status_class IN ('2xx', '3xx', '401', 'staged') THEN 0 ELSE requests END) AS BIGINT) AS others \
+             FROM key_usage WHERE seller_id = $1 AND minute >= $2 GROUP BY key_id, slot ORDER BY slot, key_id";
+        Ok(on_db!(self, |pool| sqlx::query_as(SQL)
+            .bind(scope.seller())
+            .bind(minute)
+            .bind(slot_minutes)
+            .fetch_all(pool)
+            .await)?)
+    }
+
     /// When a key was last let in; `None` if it never was, or not for as long as counts are kept.
     pub async fn last_accepted(
         &self,
@@ -154,7 +195,7 @@ impl Db {
     ) -> Result<Option<Time>, DbError> {
         // From the newest minute backwards along the primary key: a key in use is found in its first row.
         const SQL: &str = "SELECT last_us FROM key_usage \
-             WHERE seller_id = $1 AND key_id = $2 AND status_class <> '401' \
+             WHERE seller_id = $1 AND key_id = $2 AND status_class NOT IN ('401', 'staged') \
              ORDER BY minute DESC, last_us DESC LIMIT 1";
         Ok(on_db!(self, |pool| sqlx::query_scalar(SQL)
             .bind(scope.seller())

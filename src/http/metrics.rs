@@ -131,7 +131,7 @@ impl Metrics {
         let at = match class {
             StatusClass::Success => 0,
             StatusClass::Redirect => 1,
-            StatusClass::Unauthorized => 2,
+            StatusClass::Unauthorized | StatusClass::Staged => 2,
             StatusClass::Forbidden => 3,
             StatusClass::Limited => 4,
             StatusClass::ClientError => 5,

@@ -30,8 +30,10 @@ use axum::{
     routing::{MethodFilter, MethodRouter, on},
 };
 
+use self::pages::key_live::Streams;
 pub use self::{certificate::Certificate, metrics::Metrics, server::Server};
 use crate::services::Services;
+use tokio::sync::watch;
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,10 @@ pub struct Route {
 pub struct State {
     services: Arc<Services>,
     metrics: Arc<Metrics>,
+    /// Pages that are watched.
+    streams: Arc<Streams>,
+    /// Says when the server stops; an answer that has no end of its own ends then.
+    stopping: watch::Receiver<bool>,
 }
 
 /// Every route there is.
@@ -107,6 +113,7 @@ pub fn routes() -> Vec<Route> {
         GET   "/dashboard/inventory"        SignedIn  pages::inventory::show;
         GET   "/dashboard/settings"         SignedIn  pages::settings::show;
         POST  "/dashboard/settings/api-key" SignedIn  pages::api_key::generate;
+        GET   "/dashboard/settings/api-key/live"     SignedIn pages::key_live::watch;
         POST  "/dashboard/settings/api-key/prepare"  SignedIn pages::api_key::prepare;
         POST  "/dashboard/settings/api-key/cut-over" SignedIn pages::api_key::cut_over;
         POST  "/dashboard/settings/api-key/discard"  SignedIn pages::api_key::discard;

@@ -18,7 +18,7 @@ use axum_server::{
 use hyper_util::rt::TokioTimer;
 use tokio::{
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 use tower::Service;
 
@@ -41,6 +41,7 @@ pub struct Server {
     admin: TcpListener,
     tls: Option<RustlsConfig>,
     handle: Handle<SocketAddr>,
+    stopping: watch::Sender<bool>,
     limits: Limits,
 }
 
@@ -59,6 +60,7 @@ impl Server {
             admin: bind(admin_listen, "--admin-listen")?,
             tls: None,
             handle: Handle::new(),
+            stopping: watch::Sender::new(false),
             limits,
         })
     }
@@ -83,13 +85,22 @@ impl Server {
 
     /// Stops accepting; what runs may finish within [`Limits::drain`]. [`Server::run`] then returns.
     pub fn stopper(&self) -> impl FnOnce() + use<> {
-        let (handle, drain) = (self.handle.clone(), self.limits.drain);
-        move || handle.graceful_shutdown(Some(drain))
+        let (handle, stopping) = (self.handle.clone(), self.stopping.clone());
+        let drain = self.limits.drain;
+        move || {
+            stopping.send_replace(true);
+            handle.graceful_shutdown(Some(drain));
+        }
     }
 
     /// Serves until stopped.
     pub async fn run(self, services: Arc<Services>, metrics: Arc<Metrics>) -> io::Result<()> {
-        let state = Arc::new(State { services, metrics });
+        let state = Arc::new(State {
+            services,
+            metrics,
+            streams: Arc::default(),
+            stopping: self.stopping.subscribe(),
+        });
         let serve = |listener, side, tls: Option<RustlsConfig>, connections_max| {
             let router = router(Arc::clone(&state), move |caller| match side {
                 Side::Api => caller != CallerKind::Operator,

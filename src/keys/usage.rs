@@ -7,7 +7,7 @@
 
 use std::{
     hash::BuildHasher,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -16,8 +16,12 @@ use std::{
 
 use hashbrown::{DefaultHashBuilder, Equivalent, HashMap};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
-use super::{format::redact, table::KeyRecord};
+use super::{
+    format::redact,
+    table::{KeyRecord, Standing},
+};
 use crate::{
     clock::Time,
     db::{Db, DbError, UsageRow},
@@ -33,11 +37,18 @@ const SHARDS: usize = 64;
 const COUNTS_PER_SHARD_MAX: usize = 4_096;
 /// Different clients of one key that are told apart in an hour; whoever holds a dead key shall not fill the disk by
 /// calling under ever new names.
-const CLIENTS_PER_KEY_AND_HOUR: usize = 64;
+pub const CLIENTS_PER_KEY_AND_HOUR: usize = 64;
 /// Rows written in one transaction: it must stay short, as other writes wait for it.
 const ROWS_PER_FLUSH: usize = 5_000;
-/// What clients beyond the limit are counted as.
+/// What clients beyond the limit are counted as, at the address [`LUMPED_ADDRESS`].
 const LUMPED_USER_AGENT: &str = "(more clients than can be told apart)";
+/// No client's address.
+const LUMPED_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// Whether these are not one client's calls but those of all that could not be told apart.
+pub fn is_lump(address: &str, user_agent: &str) -> bool {
+    user_agent == LUMPED_USER_AGENT && address == "0.0.0.0"
+}
 
 /// How a request was answered, as far as usage tells it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +59,8 @@ pub enum StatusClass {
     Redirect,
     /// The key was dead.
     Unauthorized,
+    /// The key was prepared and not yet cut over.
+    Staged,
     /// Another dealer's resource.
     Forbidden,
     /// Over the rate limit.
@@ -72,11 +85,20 @@ impl StatusClass {
         }
     }
 
+    /// The same of a request that sent this key: a refusal of one that waits for its cut-over is no sign of a forgotten client.
+    fn with(self, key: KeyRecord) -> Self {
+        match (self, key.standing) {
+            (Self::Unauthorized, Standing::Staged) => Self::Staged,
+            (class, _) => class,
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Success => "2xx",
             Self::Redirect => "3xx",
             Self::Unauthorized => "401",
+            Self::Staged => "staged",
             Self::Forbidden => "403",
             Self::Limited => "429",
             Self::ClientError => "4xx",
@@ -167,6 +189,8 @@ impl Shard {
 pub struct Usage {
     shards: Box<[Mutex<Shard>]>,
     dropped: AtomicU64,
+    /// Tells whoever watches that there is something new to read.
+    flushed: watch::Sender<()>,
 }
 
 impl Default for Usage {
@@ -174,6 +198,7 @@ impl Default for Usage {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             dropped: AtomicU64::new(0),
+            flushed: watch::Sender::new(()),
         }
     }
 }
@@ -189,6 +214,7 @@ impl Usage {
         at: Time,
     ) {
         let user_agent = cut(user_agent);
+        let class = class.with(record);
         let found = CountKeyRef {
             key: record.key,
             seller: record.seller,
@@ -215,11 +241,7 @@ impl Usage {
             seller: found.seller,
             minute: found.minute,
             class,
-            address: if full {
-                IpAddr::from([0, 0, 0, 0])
-            } else {
-                address
-            },
+            address: if full { LUMPED_ADDRESS } else { address },
             user_agent: if full {
                 LUMPED_USER_AGENT.into()
             } else {
@@ -246,6 +268,12 @@ impl Usage {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             rows.extend(std::mem::take(&mut shard.counts));
         }
+        let written = self.write(db, rows).await;
+        self.flushed.send_replace(());
+        written
+    }
+
+    async fn write(&self, db: &Db, mut rows: Vec<(CountKey, Count)>) -> Result<(), DbError> {
         while !rows.is_empty() {
             let some = rows.split_off(rows.len().saturating_sub(ROWS_PER_FLUSH));
             let written: Vec<_> = some
@@ -259,6 +287,11 @@ impl Usage {
             }
         }
         Ok(())
+    }
+
+    /// Tells after each flush that what was counted until then can be read.
+    pub fn flushes(&self) -> watch::Receiver<()> {
+        self.flushed.subscribe()
     }
 
     fn count_again(&self, rows: Vec<(CountKey, Count)>) {
@@ -335,7 +368,6 @@ fn cut(user_agent: &[u8]) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::table::Standing;
 
     fn record() -> KeyRecord {
         KeyRecord {
@@ -396,6 +428,8 @@ mod tests {
         }
         let held = held(&usage);
         assert_eq!(held.len(), CLIENTS_PER_KEY_AND_HOUR + 1);
+        let lump = |key: &CountKey| is_lump(&key.address.to_string(), &key.user_agent);
+        assert_eq!(held.iter().filter(|(key, _)| lump(key)).count(), 1);
         assert_eq!(held.iter().map(|(_, c)| c.requests).sum::<i64>(), 100_000);
         assert_eq!(usage.dropped(), 0);
     }

@@ -85,6 +85,7 @@ contracts! {
 
     usage_adds_up: contract_usage;
     the_same_count_twice_in_one_batch_adds_up: contract_usage_repeated;
+    use_is_told_apart_by_kind_and_slot: contract_usage_by_slot;
     old_usage_is_forgotten: contract_forget_usage;
     a_load_test_is_filled_in_bulk: contract_bulk;
     acts_are_read_back_in_their_order: contract_audit;
@@ -1612,6 +1613,89 @@ async fn contract_usage_repeated(db: &Db) {
     assert_eq!(clients.len(), 1);
     assert_eq!(clients[0].accepted, 3);
     assert_eq!(clients[0].last_us, later.last_us);
+}
+
+async fn contract_usage_by_slot(db: &Db) {
+    let (scope, other) = two_sellers(db).await;
+    let (old, new) = (KeyId::new(), KeyId::new());
+    let many = |row: UsageRow, requests| UsageRow { requests, ..row };
+    db.add_usage(&[
+        many(used(scope, old, 0, 1, "2xx"), 10),
+        many(used(scope, old, 1, 2, "3xx"), 1),
+        many(used(scope, old, 1, 1, "401"), 3),
+        many(used(scope, old, 4, 1, "401"), 2),
+        many(used(scope, new, 2, 1, "staged"), 4),
+        many(used(scope, new, 5, 1, "2xx"), 7),
+        many(used(scope, new, 5, 1, "403"), 1),
+        many(used(scope, new, 5, 2, "5xx"), 1),
+        many(used(other, old, 0, 1, "2xx"), 1_000),
+    ])
+    .await
+    .expect("adds");
+    let slots = async |scope, minute: i64, length| {
+        let slots = db.use_by_slot(scope, T.minute() + minute, length).await;
+        let slots = slots.expect("answers").into_iter();
+        let shown = slots.map(|s| (s.slot, s.key_id, [s.succeeded, s.refused, s.others]));
+        let mut shown: Vec<_> = shown.collect();
+        shown.sort();
+        shown
+    };
+    assert_eq!(
+        slots(scope, 0, 1).await,
+        [
+            (0, old, [10, 0, 0]),
+            (1, old, [1, 3, 0]),
+            (2, new, [0, 4, 0]),
+            (4, old, [0, 2, 0]),
+            (5, new, [7, 0, 2]),
+        ]
+    );
+    let mut by_three = [
+        (0, old, [11, 3, 0]),
+        (0, new, [0, 4, 0]),
+        (1, old, [0, 2, 0]),
+        (1, new, [7, 0, 2]),
+    ];
+    by_three.sort();
+    assert_eq!(slots(scope, 0, 3).await, by_three);
+    assert_eq!(
+        slots(scope, 4, 1).await,
+        [(0, old, [0, 2, 0]), (1, new, [7, 0, 2])]
+    );
+    assert_eq!(slots(other, 0, 15).await, [(0, old, [1_000, 0, 0])]);
+    assert_eq!(slots(scope, 6, 1).await, []);
+
+    // A refusal of a key that waits is neither a call that was let in nor one of a dead key.
+    let clients = db
+        .clients_since(scope, OfKeys::Only(new), T.minute(), 10)
+        .await;
+    let clients: Vec<_> = clients.expect("answers");
+    let first = clients
+        .iter()
+        .find(|c| c.address == used(scope, new, 0, 1, "").address);
+    let first = first.expect("the client");
+    assert_eq!((first.accepted, first.unauthorized), (8, 0));
+    assert_eq!(
+        (first.accepted_us, first.unauthorized_us),
+        (Some(T.0 + 5), None)
+    );
+    let clients = db
+        .clients_since(scope, OfKeys::Only(old), T.minute(), 10)
+        .await;
+    let first = clients.expect("answers").remove(0);
+    assert_eq!((first.accepted, first.unauthorized), (10, 5));
+    assert_eq!(
+        (first.accepted_us, first.unauthorized_us),
+        (Some(T.0), Some(T.0 + 4))
+    );
+    let waiting = KeyId::new();
+    db.add_usage(&[used(scope, waiting, 0, 1, "staged")])
+        .await
+        .expect("adds");
+    assert_eq!(
+        db.last_accepted(scope, waiting).await.expect("answers"),
+        None
+    );
 }
 
 async fn contract_forget_usage(db: &Db) {

@@ -110,11 +110,55 @@ impl Client {
 }
 
 async fn read(response: reqwest::Response) -> reqwest::Result<Answer> {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let is_stream = headers
+        .get("content-type")
+        .is_some_and(|kind| kind == "text/event-stream");
+    let text = if is_stream {
+        // It has no end of its own: what is asked for is its first event.
+        Events::of(response).next().await?.unwrap_or_default()
+    } else {
+        response.text().await?
+    };
     Ok(Answer {
-        status: response.status(),
-        headers: response.headers().clone(),
-        text: response.text().await?,
+        status,
+        headers,
+        text,
     })
+}
+
+/// A stream of server-sent events.
+pub struct Events {
+    response: reqwest::Response,
+    unread: String,
+}
+
+impl Events {
+    pub fn of(response: reqwest::Response) -> Self {
+        Self {
+            response,
+            unread: String::new(),
+        }
+    }
+
+    /// The data of the next event; `None` at the stream's end.
+    pub async fn next(&mut self) -> reqwest::Result<Option<String>> {
+        loop {
+            if let Some((event, rest)) = self.unread.split_once("\n\n") {
+                let data = event.lines().filter_map(|line| line.strip_prefix("data:"));
+                let data: Vec<&str> = data
+                    .map(|line| line.strip_prefix(' ').unwrap_or(line))
+                    .collect();
+                let data = data.join("\n");
+                self.unread = rest.to_owned();
+                return Ok(Some(data));
+            }
+            let Some(chunk) = self.response.chunk().await? else {
+                return Ok(None);
+            };
+            self.unread.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    }
 }
 
 /// Sends bytes and reads until the server closes or falls silent; the whole answer as text.

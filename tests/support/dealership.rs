@@ -257,6 +257,10 @@ impl Account {
             ("GET", "/dashboard" | "/dashboard/inventory" | "/dashboard/settings") => {
                 (About::Look, (at_page, Vec::new()))
             }
+            ("GET", "/dashboard/settings/api-key/live") => (
+                About::Look,
+                (format!("{at_page}&version={version}"), Vec::new()),
+            ),
             ("POST", "/logout") => (About::Oneself, plain(&[])),
             ("POST", "/dashboard/settings/api-key") => (
                 About::Seller,

@@ -8,7 +8,7 @@ use reqwest::{Method, header};
 
 use super::{
     binary::{PASSWORD, Place},
-    client::{Answer, Client},
+    client::{Answer, Client, Events},
 };
 
 /// See the module.
@@ -82,6 +82,15 @@ impl Person {
     pub async fn get(&mut self, path: &str) -> Answer {
         let request = self.request(Method::GET, path);
         self.ask(request).await
+    }
+
+    /// Watches a page that changes by itself.
+    pub async fn watch(&self, path: &str) -> Events {
+        let answer = self.request(Method::GET, path).send().await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        Events::of(answer)
     }
 
     /// Sends a form as a browser does from a page of the same site.
@@ -234,22 +243,27 @@ impl Answer {
 
     /// What the page says, without its markup, with single spaces.
     pub fn words(&self) -> String {
-        let mut words = String::new();
-        let mut inside = false;
-        for c in self.text.chars() {
-            match c {
-                '<' => inside = true,
-                '>' => {
-                    inside = false;
-                    words.push(' ');
-                }
-                c if !inside => words.push(c),
-                _ => {}
-            }
-        }
-        let words = unescaped(&words);
-        words.split_whitespace().collect::<Vec<_>>().join(" ")
+        words_of(&self.text)
     }
+}
+
+/// What HTML says, without its markup, with single spaces.
+pub fn words_of(html: &str) -> String {
+    let mut words = String::new();
+    let mut inside = false;
+    for c in html.chars() {
+        match c {
+            '<' => inside = true,
+            '>' => {
+                inside = false;
+                words.push(' ');
+            }
+            c if !inside => words.push(c),
+            _ => {}
+        }
+    }
+    let words = unescaped(&words);
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn form_in(text: &str) -> Form {

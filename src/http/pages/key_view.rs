@@ -7,25 +7,28 @@ use std::sync::Arc;
 use super::{
     super::{State, problem::Problem},
     grouped,
+    traffic::{Shown, Traffic},
     when::When,
 };
 use crate::{
     accounts::sessions::Member,
     act::{ActDied, run_to_end},
     clock::Time,
-    db::{ClientUse, DbError, OfKeys},
+    db::{ClientUse, DbError},
+    ids::KeyId,
+    keys::{
+        cutover::{Cutover, Progress},
+        usage,
+    },
 };
 
 /// What the operator is called on pages.
 pub const MARKETPLACE: &str = "the marketplace";
-/// How far back clients are looked for.
 const A_DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 /// Keys looked at for it, the newest.
 const KEYS_READ: i64 = 20;
 /// Clients on one page.
 const CLIENTS_SHOWN: usize = 50;
-/// Clients looked at for it.
-const CLIENTS_READ: i64 = 500;
 
 /// How a Seller's key stands.
 pub struct KeyView {
@@ -45,14 +48,34 @@ pub struct KeyView {
     pub clients: Vec<ClientRow>,
     /// Whether there are more of them than are shown.
     pub more_clients: bool,
-    /// Clients that sent a dead key in the last 24 hours and have not been seen with the live one since.
+    /// Clients that were refused with a dead key in the last 24 hours and have not changed over.
     pub stragglers: Vec<ClientRow>,
     /// Whether there are more of them than are shown.
     pub more_stragglers: bool,
+    /// Clients that a key let in within the last 24 hours, before it died, and that have not called since.
+    pub unseen: Vec<ClientRow>,
+    /// How far the change to the present key is.
+    pub progress: ProgressView,
+    /// Calls over time.
+    pub traffic: Traffic,
+    /// When all of this was so.
+    pub as_of: When,
     /// Clients that earlier keys let in in the last 24 hours: who used a key that has leaked is found here after it died.
     pub earlier: Vec<ClientRow>,
     /// For how many days use is remembered.
     pub usage_days: u32,
+}
+
+/// How far a change of keys is, as a person is told.
+pub enum ProgressView {
+    /// There was none.
+    NothingDied,
+    /// Clients still send a dead key; how many.
+    StillSent(usize),
+    /// It is quiet, but not for long enough; since when, and whether anybody was refused at all.
+    Quieting(When, bool),
+    /// Nobody sends a dead key any more; since when.
+    AllClear(When),
 }
 
 /// The states of a Seller's key.
@@ -112,6 +135,8 @@ pub struct ClientRow {
     pub address: String,
     /// What it is.
     pub user_agent: String,
+    /// Whether it stands for all that could not be told apart.
+    pub is_lump: bool,
     /// Its calls.
     pub calls: String,
     /// Its last call.
@@ -141,17 +166,32 @@ impl KeyState {
     }
 }
 
+impl ProgressView {
+    fn of(cutover: &Cutover, now: Time) -> Self {
+        match cutover.progress {
+            Progress::NothingDied => Self::NothingDied,
+            Progress::StillSent => Self::StillSent(cutover.still_now),
+            Progress::Quieting { since, refused } => Self::Quieting(When::ago(since, now), refused),
+            Progress::AllClear { since } => Self::AllClear(When::ago(since, now)),
+        }
+    }
+}
+
 impl KeyView {
-    /// Reads how the member's Seller's key stands.
+    /// Reads how the member's Seller's key stands, with everything that was counted until now.
     pub async fn read(state: &State, member: &Member) -> Result<Self, Problem> {
+        // Without it the page is still true, only older.
+        write_counts(state).await;
+        Self::look(state, member).await
+    }
+
+    /// The same with what was counted until the last flush.
+    pub async fn look(state: &State, member: &Member) -> Result<Self, Problem> {
         let services = &state.services;
         let (db, scope) = (&services.db, member.scope());
-        // What was counted but not written yet belongs on the page; without it the page is still true, only older.
-        write_counts(state).await;
         let now = services.clock.now();
         let seller = db.seller(scope).await?.ok_or_else(Problem::other_dealers)?;
         let keys = db.keys_of_seller(scope, KEYS_READ).await?;
-        let since = now.before(A_DAY).minute();
         let live = keys.first().filter(|key| key.state == "live");
         // The one that was live last; what was prepared and discarded beside it says nothing.
         let last_end = keys.iter().filter_map(|key| key.ended_us).max();
@@ -160,19 +200,28 @@ impl KeyView {
             .find(|key| key.state == "expired")
             .filter(|_| live.is_none());
         let staged = db.staged_key(scope).await?;
-        // Asked for apart: however many clients still send a dead key, they hide none of the live one's.
-        let clients = async |keys| {
-            let limit = CLIENTS_READ;
-            db.clients_since(scope, keys, since, limit).await
+        let cutover = Cutover::read(db, scope, &keys, now).await?;
+        let shown = |key: KeyId, hint: &str| Shown {
+            key,
+            hint: hint.to_owned(),
         };
-        let (on_live, on_dead) = match live {
-            Some(key) => (
-                clients(OfKeys::Only(key.id)).await?,
-                clients(OfKeys::But(key.id)).await?,
-            ),
-            None => (Vec::new(), clients(OfKeys::All).await?),
+        let traffic = Traffic::read(
+            db,
+            scope,
+            live.map(|key| shown(key.id, &key.hint)),
+            staged.as_ref().map(|key| shown(key.id, &key.hint)),
+            &keys
+                .iter()
+                .map(|key| shown(key.id, &key.hint))
+                .collect::<Vec<_>>(),
+            now,
+        )
+        .await?;
+        let let_in = |client: &ClientUse| (client.accepted, client.last_us);
+        let refused = |client: &ClientUse| {
+            let at = client.unauthorized_us.unwrap_or(client.last_us);
+            (client.unauthorized, at)
         };
-        let stragglers = still_on_a_dead_key(&on_dead, &on_live);
         let mut view = Self {
             seller: seller.id.to_text(),
             version: seller.key_version,
@@ -187,13 +236,17 @@ impl KeyView {
                 at: When::ago(key.ended_us.unwrap_or(key.created_us), now),
                 reason: key.end_reason.clone().unwrap_or_default(),
             }),
-            clients: rows(&on_live, now, |client| {
-                client.accepted + client.unauthorized
+            clients: rows(&cutover.on_live, now, |client| {
+                (client.accepted + client.unauthorized, client.last_us)
             }),
-            more_clients: on_live.len() > CLIENTS_SHOWN,
-            stragglers: rows(&stragglers, now, |client| client.unauthorized),
-            more_stragglers: stragglers.len() > CLIENTS_SHOWN,
-            earlier: rows(&let_in_before(&on_dead), now, |client| client.accepted),
+            more_clients: cutover.on_live.len() > CLIENTS_SHOWN,
+            stragglers: rows(&cutover.still, now, refused),
+            more_stragglers: cutover.still.len() > CLIENTS_SHOWN,
+            unseen: rows(&cutover.unseen, now, let_in),
+            earlier: rows(&cutover.let_in_before, now, let_in),
+            progress: ProgressView::of(&cutover, now),
+            traffic,
+            as_of: When::clock(now),
             usage_days: services.settings.usage_days,
         };
         if let Some(key) = live {
@@ -225,6 +278,29 @@ impl KeyView {
             });
         }
         Ok(view)
+    }
+
+    /// How far the change of keys is, in a sentence for whoever listens to the page.
+    pub fn said(&self) -> String {
+        match (&self.progress, self.state) {
+            (ProgressView::StillSent(1), _) => "1 client still sends a dead key.".to_owned(),
+            (ProgressView::StillSent(clients), _) => {
+                format!("{clients} clients still send a dead key.")
+            }
+            (ProgressView::AllClear(_), _) => "All clear.".to_owned(),
+            (ProgressView::Quieting(..), _) => "Nobody is left on a dead key.".to_owned(),
+            (ProgressView::NothingDied, KeyState::Waiting) => {
+                "Waiting for your first call.".to_owned()
+            }
+            (ProgressView::NothingDied, KeyState::Live) => "The key is in use.".to_owned(),
+            (ProgressView::NothingDied, _) => String::new(),
+        }
+    }
+
+    /// Whether some of the clients could not be told apart.
+    pub fn has_lump(&self) -> bool {
+        let lists = [&self.clients, &self.stragglers, &self.unseen];
+        lists.into_iter().flatten().any(|row| row.is_lump)
     }
 
     /// Whether a next key can be prepared: beside a live one, unless one waits already that somebody has.
@@ -260,34 +336,22 @@ enum Unwritten {
     Died(#[from] ActDied),
 }
 
-/// Of the clients that sent a dead key, those that were refused and have not been let in with the live key since.
-fn still_on_a_dead_key(dead: &[ClientUse], live: &[ClientUse]) -> Vec<ClientUse> {
-    let switched = |client: &ClientUse| {
-        live.iter().any(|other| {
-            (&other.address, &other.user_agent) == (&client.address, &client.user_agent)
-                && other.last_us > client.last_us
-        })
-    };
-    let refused = dead.iter().filter(|client| client.unauthorized > 0);
-    refused
-        .filter(|client| !switched(client))
-        .cloned()
-        .collect()
-}
-
-/// The clients that a dead key let in while it was live.
-fn let_in_before(dead: &[ClientUse]) -> Vec<ClientUse> {
-    let let_in = dead.iter().filter(|client| client.accepted > 0);
-    let_in.cloned().collect()
-}
-
-fn rows(clients: &[ClientUse], now: Time, calls: impl Fn(&ClientUse) -> i64) -> Vec<ClientRow> {
+/// The clients as they are shown; `calls` says which of a client's calls are meant, and when the last of them was.
+fn rows(
+    clients: &[ClientUse],
+    now: Time,
+    calls: impl Fn(&ClientUse) -> (i64, i64),
+) -> Vec<ClientRow> {
     let rows = clients.iter().take(CLIENTS_SHOWN);
-    rows.map(|client| ClientRow {
-        address: client.address.clone(),
-        user_agent: client.user_agent.clone(),
-        calls: grouped(calls(client)),
-        last: When::ago(Time(client.last_us), now),
+    rows.map(|client| {
+        let (calls, last_us) = calls(client);
+        ClientRow {
+            address: client.address.clone(),
+            user_agent: client.user_agent.clone(),
+            is_lump: usage::is_lump(&client.address, &client.user_agent),
+            calls: grouped(calls),
+            last: When::ago(Time(last_us), now),
+        }
     })
     .collect()
 }

@@ -11,6 +11,7 @@ pub mod api_key;
 pub mod assets;
 pub mod docs;
 pub mod inventory;
+pub mod key_live;
 mod key_view;
 pub mod links;
 pub mod login;
@@ -22,6 +23,7 @@ pub mod security_txt;
 pub mod settings;
 mod shell;
 mod step_up;
+mod traffic;
 mod when;
 
 use askama::Template;

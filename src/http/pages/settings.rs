@@ -21,7 +21,7 @@ use super::{
         problem::Problem,
     },
     Page, Shell,
-    key_view::{KeyState, KeyView},
+    key_view::{KeyState, KeyView, ProgressView},
     profile::{LocationForm, ProfileForm},
     shell::Section,
     when::When,
@@ -29,6 +29,7 @@ use super::{
 use crate::{
     accounts::{Role, sessions::Member},
     db::LocationRow,
+    keys::usage::CLIENTS_PER_KEY_AND_HOUR,
 };
 
 #[derive(Template)]
@@ -48,6 +49,8 @@ struct SettingsPage<'a> {
     invited_email: String,
     invited_role: String,
     key: KeyView,
+    /// What the forms of the page are about; see `key_live.rs`.
+    opened_version: i64,
     locations: Vec<LocationRow>,
     members: Vec<MemberView>,
     invitations: Vec<InvitationView>,
@@ -265,6 +268,7 @@ async fn render<'a>(
         location,
         invited_email: invited.0,
         invited_role: invited.1,
+        opened_version: key.version,
         key,
         locations,
         members,

@@ -21,6 +21,7 @@ pub struct When {
 enum Form {
     Ago,
     Date,
+    Clock,
 }
 
 impl When {
@@ -42,10 +43,20 @@ impl When {
         }
     }
 
+    /// As "13:40:02 UTC".
+    pub fn clock(at: Time) -> Self {
+        Self {
+            at,
+            now: at,
+            form: Form::Clock,
+        }
+    }
+
     fn text(&self) -> String {
         match self.form {
             Form::Ago => ago((self.now.0 - self.at.0) / 1_000_000),
             Form::Date => self.written("%-d %B %Y"),
+            Form::Clock => self.written("%H:%M:%S UTC"),
         }
     }
 
@@ -63,6 +74,7 @@ impl fmt::Display for When {
         let form = match self.form {
             Form::Ago => "ago",
             Form::Date => "date",
+            Form::Clock => "clock",
         };
         write!(
             f,
