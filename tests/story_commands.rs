@@ -25,6 +25,7 @@ use crate::support::{
     binary::{PASSWORD, Place, Served, program},
     client::{raw_get, raw_request},
     fixtures::{VIN, record},
+    person::{Person, words_of},
 };
 
 /// How long anything may take on a machine busy with other tests.
@@ -1563,8 +1564,8 @@ fn the_commands_it_prints_work_where_names_have_spaces_and_quotes() {
     follow_the_hints(Some(&database), place.path());
 }
 
-#[test]
-fn a_demo_prints_what_to_paste_and_leaves_nothing_behind() {
+#[tokio::test]
+async fn a_demo_prints_what_to_paste_and_leaves_nothing_behind() {
     let place = Place::new();
     // A demo beside something that has the port is still a demo.
     let holder = TcpListener::bind("127.0.0.1:0").expect("binds");
@@ -1572,7 +1573,7 @@ fn a_demo_prints_what_to_paste_and_leaves_nothing_behind() {
     let mut command = truckradar(&["demo", "--listen", &taken, "--admin-listen", "127.0.0.1:0"]);
     command.env("TMPDIR", place.path());
     let demo = Running::start(&mut command);
-    let said = demo.read_until("key generate");
+    let said = demo.read_until("key cut-over");
     drop(holder);
     assert!(
         said.contains("TruckRadar runs on http://127.0.0.1:"),
@@ -1586,8 +1587,54 @@ fn a_demo_prints_what_to_paste_and_leaves_nothing_behind() {
     let answer = paste(&curl, "", place.path()).assert_done();
     assert!(answer.out.starts_with("HTTP/1.1 200 OK"), "{answer:?}");
     assert!(answer.out.contains(VIN), "{answer:?}");
-    // The next thing that it says to type replaces the key, and the old one is dead at once.
-    paste(&command_in(&said, "key generate"), "", place.path()).assert_done();
+
+    // What it says to type rotates the key, and who was forgotten is on the page within ten seconds.
+    let (_, rest) = said
+        .split_once("TruckRadar runs on http://")
+        .expect("an address");
+    let (address, _) = rest.split_once(' ').expect("words");
+    let address = address.parse().expect("an address");
+    let (_, rest) = said.split_once("password  ").expect("a password");
+    let password = rest.lines().next().expect("a line");
+    let email = "owner@lone-star-trucks.example";
+    let owner = Person::signed_in(address, email, password).await;
+    let mut watched = owner.watch("/dashboard/settings/api-key/live").await;
+    let mut wait_for = async |is_told: &dyn Fn(&str) -> bool| {
+        let mut last = String::new();
+        let wait = async {
+            while !is_told(&last) {
+                let html = watched.next().await.expect("the stream holds");
+                last = words_of(&html.expect("and goes on"));
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(10), wait).await;
+        assert!(waited.is_ok(), "not told within 10 seconds, but: {last}");
+        last
+    };
+    let before = wait_for(&|told| told.contains("yard-kiosk/0.7")).await;
+    assert!(!before.contains("dead"), "{before}");
+    paste(&command_in(&said, "key prepare"), "", place.path()).assert_done();
+    let file = fs::read_dir(place.path()).expect("is there").next();
+    let file = file
+        .expect("one")
+        .expect("is there")
+        .path()
+        .join("next-key");
+    let mode = fs::metadata(file).expect("is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    paste(&command_in(&said, "key cut-over"), "", place.path()).assert_done();
+    wait_for(&|told| {
+        let Some((_, refused)) = told.split_once("Refused with a dead key") else {
+            return false;
+        };
+        let (refused, using) = refused.split_once("Clients that used").unwrap_or_default();
+        let changed_over = ["dms-sync/4.2", "price-feed/1.9"];
+        told.contains("1 client still sends a dead key")
+            && refused.contains("yard-kiosk/0.7")
+            && changed_over.iter().all(|client| using.contains(client))
+            && !changed_over.iter().any(|client| refused.contains(client))
+    })
+    .await;
     let answer = paste(&curl, "", place.path()).assert_done();
     assert!(answer.out.starts_with("HTTP/1.1 401"), "{answer:?}");
     assert!(answer.out.contains("\"revoked\""), "{answer:?}");

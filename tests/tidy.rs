@@ -27,7 +27,7 @@ const RANK: &[(&str, &[&str])] = &[
     ("the command line", &["cli::"]),
     ("a running server", &["app"]),
     ("the ways in", &["http::", "control"]),
-    ("the operator's acts", &["operator", "demo"]),
+    ("the operator's acts", &["operator", "demo::"]),
     ("what they share", &["services"]),
     (
         "the use cases",
@@ -82,10 +82,10 @@ const CRATES: &[(&str, &[&str])] = &[
 ];
 
 /// Who may act without a key: the command line's acts and the demo, which somebody with access to the machine started.
-const ASSUMES_AUTHORITY: &[&str] = &["src/demo.rs", "src/operator.rs"];
+const ASSUMES_AUTHORITY: &[&str] = &["src/demo/mod.rs", "src/operator.rs"];
 
-/// Where a key leaves the program: the answer to `key generate`, the demo's curl and the file of `demo --keys-out`, and the
-/// one page that shows it. The list may only become shorter.
+/// Where a key leaves the program: the answer to `key generate`, the demo's curl, its clients and the file of
+/// `demo --keys-out`, and the one page that shows it. The list may only become shorter.
 const KEYS_LEAVE: &[&str] = &[
     "src/cli/serve.rs",
     "src/http/pages/api_key.rs",
@@ -100,7 +100,7 @@ const MINTS_BY_MEMBERSHIP: &[&str] = &["src/accounts/sessions.rs"];
 const TOKENS_LEAVE: &[&str] = &[
     "src/accounts/links.rs",
     "src/accounts/passwords.rs",
-    "src/demo.rs",
+    "src/demo/mod.rs",
     "src/http/pages/links.rs",
     "src/http/session_cookie.rs",
 ];

@@ -105,6 +105,16 @@ async fn demo(mut args: ServeArgs) -> anyhow::Result<()> {
     let app = App::start(&args, &database, Clock::system()).await?;
     let welcome = demo::fill(app.services()).await?;
     let api = app.api_url()?;
+    let next_key = folder.path().join("next-key");
+    private_file(&next_key)?;
+    // They call as clients do that trust nobody's certificate: not over TLS.
+    let calling = args
+        .certificate_files()
+        .is_none()
+        .then(|| app.api_address())
+        .transpose()?;
+    let clients =
+        calling.map(|address| demo::clients::start(address, welcome.key.expose(), &next_key));
     print::text(&format!(
         "TruckRadar runs on {api} with two made-up dealers (Ctrl-C ends it and removes its data).\n\n\
          Sign in as the owner of Lone Star Trucks, and look at Settings, API Key:\n\n  \
@@ -114,17 +124,46 @@ async fn demo(mut args: ServeArgs) -> anyhow::Result<()> {
          Ask for one of its trucks:\n\n  \
          curl -i {api}/api/v1/inventory/{} \\\n    \
          -H \"Authorization: Bearer {}\"\n\n\
-         Replace the key, there or here, and see the old one die at once:\n\n  \
-         {} key generate --seller lone-star-trucks{}\n",
+         {}",
         welcome.email,
         welcome.password,
         demo::EXAMPLE_VIN,
         welcome.key.expose(),
-        program(),
-        database_option(&database),
+        what_to_do(&next_key, &database, clients.is_some()),
     ))?;
     drop(welcome);
-    app.run(stop).await
+    let served = app.run(stop).await;
+    drop(clients);
+    served
+}
+
+/// What a newcomer can try with the demo's key.
+fn what_to_do(next_key: &Path, database: &DbUrl, clients: bool) -> String {
+    let (program, database) = (program(), database_option(database));
+    let next_key = next_key.display();
+    if !clients {
+        return format!(
+            "Replace the key, there or here, and see the old one die at once:\n\n  \
+             {program} key generate --seller lone-star-trucks{database}\n"
+        );
+    }
+    format!(
+        "Three made-up clients call with that key. Two of them also look into a file for the next key, and change over to it\n\
+         when the present one is refused; the third was forgotten. Keep Settings, API Key open, and replace the key without\n\
+         losing a call of those two. Prepare the next key, into that file:\n\n  \
+         {program} key prepare --seller lone-star-trucks{database} > {next_key}\n\n\
+         Then cut over, here or there, and see who was forgotten:\n\n  \
+         {program} key cut-over --seller lone-star-trucks{database}\n"
+    )
+}
+
+/// An empty file that only its owner can read.
+fn private_file(path: &Path) -> anyhow::Result<()> {
+    let mut options = File::options();
+    options.create_new(true).write(true).mode(0o600);
+    let made = options.open(path);
+    made.with_context(|| format!("{} cannot be made", path.display()))?;
+    Ok(())
 }
 
 /// The address if nothing listens there, else the same with a port that the system chooses.

@@ -2,6 +2,8 @@
 //!
 //! Never: in a database that has Sellers already.
 
+pub mod clients;
+
 use serde_json::{Value, json};
 
 use crate::{
