@@ -181,6 +181,58 @@ async fn a_key_is_copied_by_its_button_and_by_the_keyboard_alone_it_can_be_made(
     assert_eq!(browser.clipboard().await, key);
 }
 
+/// Waits until the page says this, by itself.
+async fn comes_to_say(browser: &Browser, words: &str) {
+    let wait = async {
+        while !browser.text().await.contains(words) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(30), wait).await;
+    let said = browser.text().await;
+    assert!(waited.is_ok(), "it does not say {words:?}: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_page_changes_by_itself_while_it_is_looked_at() {
+    let world = World::new();
+    let old = world.place.generate("lone-star");
+    let browser = world.browser(world.here()).await;
+    sign_in(&browser, OWNER).await;
+    browser.goto("/dashboard/settings").await;
+    comes_to_say(&browser, "Waiting for your first call.").await;
+    comes_to_say(&browser, "Live: it updates by itself.").await;
+    assert_eq!(world.status(&old).await.0, 200);
+    comes_to_say(&browser, "Clients that used this key").await;
+    let text = browser.text().await;
+    assert!(!text.contains("Waiting for your first call"), "{text}");
+    let new = world.place.generate("lone-star");
+    assert_eq!(world.status(&old).await, (401, "revoked".to_owned()));
+    comes_to_say(&browser, "1 client still sends a dead key.").await;
+    // Whoever listens to the page is told, and once.
+    let said = browser.find("#said").await.text().await;
+    assert_eq!(said, "1 client still sends a dead key.");
+    comes_to_say(&browser, "The key has changed since you opened this page.").await;
+    assert_eq!(world.status(&new).await.0, 200);
+    comes_to_say(&browser, "Nobody is left on a dead key").await;
+    // What the person does on the page meanwhile is not disturbed: only what is told is replaced.
+    browser
+        .fill_in("form[action$=profile]", "phone", "+1 555 0100")
+        .await;
+    assert_eq!(world.status(&old).await.0, 401);
+    comes_to_say(&browser, "1 client still sends a dead key.").await;
+    let phone = browser.find("input[name=phone]").await;
+    assert_eq!(phone.property("value").await, "+1 555 0100");
+
+    browser.assert_no_console_errors("the key page").await;
+
+    // The session ends elsewhere: the page says that it is not live any more, and a reload asks to sign in.
+    world.place.change("DELETE FROM sessions").await;
+    comes_to_say(&browser, "Not live any more").await;
+    browser.reload().await;
+    assert!(browser.path().await.starts_with("/login"));
+}
+
 /// Every page and state, for axe in both themes and for whoever looks at the pictures.
 #[tokio::test(flavor = "multi_thread")]
 async fn axe_finds_nothing_on_any_page_in_any_state() {
@@ -338,13 +390,24 @@ async fn axe_finds_nothing_on_any_page_in_any_state() {
     let stale = browser.tab().await;
     let other = browser.new_tab().await;
     browser.switch_to(&other).await;
-    world.place.generate("lone-star");
+    let present = world.place.generate("lone-star");
     client.get("/api/v1/key").await;
     world
         .place
         .json(&["key", "show", "--seller", "lone-star"], "");
     browser.goto("/dashboard/settings").await;
     look!("settings-stragglers");
+    client.with_key(&present).get("/api/v1/key").await;
+    browser.goto("/dashboard/settings").await;
+    look!("settings-quiet");
+    for earlier in [
+        "UPDATE key_usage SET minute = minute - 11, last_us = last_us - 660000000",
+        "UPDATE api_keys SET ended_us = ended_us - 660000000",
+    ] {
+        world.place.change(earlier).await;
+    }
+    browser.goto("/dashboard/settings").await;
+    look!("settings-all-clear");
     browser.switch_to(&stale).await;
     browser.press("Regenerate API Key for lone-star").await;
     look!("key-conflict");

@@ -156,6 +156,11 @@ impl Element {
         value.as_str().map(str::to_owned)
     }
 
+    /// What a script would read, such as the present value of an input.
+    pub async fn property(&self, name: &str) -> String {
+        self.ask(&format!("property/{name}")).await
+    }
+
     /// Its width in CSS pixels.
     pub async fn width(&self) -> f64 {
         let place = self.get("rect").await;
