@@ -2,9 +2,13 @@
 //!
 //! Never: two keys of one Seller that are both accepted, however short.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use serde_json::Value;
@@ -12,6 +16,7 @@ use serde_json::Value;
 use crate::support::{
     binary::{Place, Served},
     client::Client,
+    history::{Accepted, two_keys_at_once},
 };
 
 fn world() -> (Place, Served, String) {
@@ -154,7 +159,8 @@ async fn a_staged_key_outlives_a_crash_and_one_that_nobody_saw_is_never_cut_over
     assert_eq!(ask(&served, &next).await, refused("revoked"));
 }
 
-/// Clients that hold both keys and change over on 401 (the rule in the documentation) lose nothing, rotation after rotation.
+/// Clients that hold both keys and change over on 401 (the rule in the documentation) lose nothing, rotation after rotation;
+/// and what they saw has an order in which no key is accepted after the next one was.
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_hold_both_keys_lose_no_call() {
     const CLIENTS: usize = 64;
@@ -164,13 +170,15 @@ async fn clients_that_hold_both_keys_lose_no_call() {
     let stop = Arc::new(AtomicBool::new(false));
     let mut clients = Vec::new();
     let mut has_read: Vec<Arc<AtomicUsize>> = Vec::new();
-    for _ in 0..CLIENTS {
+    for number in 0..CLIENTS {
+        // Every other client looks out for the cut-over: it begins each call with the next key.
+        let eager = number % 2 == 0;
         let (deployed, stop) = (Arc::clone(&deployed), Arc::clone(&stop));
         let round_read = Arc::new(AtomicUsize::new(0));
         has_read.push(Arc::clone(&round_read));
         let client = Client::new(served.api, None);
         clients.push(tokio::spawn(async move {
-            let mut lost = Vec::new();
+            let (mut lost, mut accepted) = (Vec::new(), Vec::new());
             let mut uses_next = false;
             while !stop.load(Ordering::Relaxed) {
                 let (round, present, next) = deployed.lock().expect("not poisoned").clone();
@@ -178,10 +186,20 @@ async fn clients_that_hold_both_keys_lose_no_call() {
                 // Begins with the key that worked last. On 401 it is the other one; and if that is refused too, the first
                 // once more: it may have been staged when it was sent first, and cut over in between.
                 let mut told = Vec::new();
+                uses_next |= eager;
                 for _ in 0..3 {
-                    let key = if uses_next { &next } else { &present };
-                    let answer = client.with_key(key).get("/api/v1/key").await;
+                    let secret = if uses_next { &next } else { &present };
+                    let began = Instant::now();
+                    let answer = client.with_key(secret).get("/api/v1/key").await;
+                    let ended = Instant::now();
                     if answer.status == 200 {
+                        // The next key of a round is the present one of the round after it.
+                        let key = if uses_next {
+                            round
+                        } else {
+                            round.saturating_sub(1)
+                        };
+                        accepted.push(Accepted { key, began, ended });
                         told.clear();
                         break;
                     }
@@ -190,7 +208,7 @@ async fn clients_that_hold_both_keys_lose_no_call() {
                 }
                 lost.extend(told);
             }
-            lost
+            (lost, accepted)
         }));
     }
     for round in 1..=ROTATIONS {
@@ -214,7 +232,14 @@ async fn clients_that_hold_both_keys_lose_no_call() {
         assert_eq!(ask(&served, &next).await, GOOD);
     }
     stop.store(true, Ordering::Relaxed);
+    let mut accepted = Vec::new();
     for client in clients {
-        assert_eq!(client.await.expect("ends"), [""; 0]);
+        let (lost, calls) = client.await.expect("ends");
+        assert_eq!(lost, [""; 0]);
+        accepted.extend(calls);
     }
+    assert_eq!(two_keys_at_once(&accepted), [""; 0]);
+    // All but the last one, after whose cut-over nobody waits for the clients.
+    let used: HashSet<_> = accepted.iter().map(|call| call.key).collect();
+    assert!(used.len() >= ROTATIONS, "{} keys were used", used.len());
 }

@@ -1,10 +1,12 @@
-//! The promise, checked on a recorded history: clients hammer a server with old and new keys while keys are replaced and
-//! others write, and afterwards every call is held against the rule.
+//! The promise, checked on a recorded history: clients hammer a server with old, new and staged keys while keys are
+//! generated, prepared, cut over and discarded and others write, and afterwards every call is held against the rule.
 //!
 //! Never: a rule judged while the history is still being made, or by another clock than the one host's.
 
+mod judge;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{
         Arc, Mutex, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,10 +15,11 @@ use std::{
 };
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use truckradar::{control, operator::Command};
 
+use self::judge::{Call, Landed, Life, Span, judge};
 use crate::support::{
     binary::Place,
     client::Client,
@@ -24,134 +27,111 @@ use crate::support::{
     full,
 };
 
-/// One call of a client.
-#[derive(Clone, Debug)]
-struct Call {
-    /// Which of the Seller's keys, counted from 0.
-    key: usize,
-    began: Instant,
-    ended: Instant,
-    status: u16,
-    write: bool,
+/// Writes that are awaited after each act, so that the clients get some calls in before the next one.
+const WRITES_AFTER_EACH_ACT: u64 = 5;
+
+/// What is done to the Seller's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    Generate,
+    Prepare,
+    CutOver,
+    Discard,
 }
 
-/// One replacement: after it the key of this number is the Seller's.
-#[derive(Clone, Copy, Debug)]
-struct Rotation {
-    key: usize,
-    invoked: Instant,
-    returned: Instant,
+/// The order of acts, over and over: keys replaced in one step and in two, a next key discarded, overtaken by a generated
+/// one, and by another that is prepared.
+const PLAN: [Act; 12] = [
+    Act::Generate,
+    Act::Prepare,
+    Act::CutOver,
+    Act::Generate,
+    Act::Prepare,
+    Act::Discard,
+    Act::Generate,
+    Act::Prepare,
+    Act::Generate,
+    Act::Prepare,
+    Act::Prepare,
+    Act::CutOver,
+];
+
+impl Act {
+    fn replaces(self) -> bool {
+        matches!(self, Self::Generate | Self::CutOver)
+    }
+
+    /// By the program itself, as an operator would.
+    fn by_program(self, place: &Place) -> Value {
+        let word = match self {
+            Self::Generate => "generate",
+            Self::Prepare => "prepare",
+            Self::CutOver => "cut-over",
+            Self::Discard => "discard",
+        };
+        place.json(&["key", word, "--seller", "lone-star"], "")
+    }
+
+    /// Over the server's socket, which is quicker.
+    async fn by_socket(self, place: &Place) -> Value {
+        let seller = "lone-star".parse().expect("a slug");
+        let command = match self {
+            Self::Generate => Command::KeyGenerate { seller },
+            Self::Prepare => Command::KeyPrepare { seller },
+            Self::CutOver => Command::KeyCutOver { seller },
+            Self::Discard => Command::KeyDiscard { seller },
+        };
+        let answer = control::ask(&place.database_file(), &command)
+            .await
+            .expect("can be asked");
+        answer.expect("a server answers").expect("is not refused")
+    }
 }
 
-/// How many rows each key had written when its replacement returned, and when all was over.
-#[derive(Clone, Copy, Debug)]
-struct Landed {
-    at_return: i64,
-    at_end: i64,
-}
-
-/// Everything that breaks the rule, in words.
-fn judge(calls: &[Call], rotations: &[Rotation], landed: &HashMap<usize, Landed>) -> Vec<String> {
-    let by_key: HashMap<usize, Rotation> = rotations.iter().map(|r| (r.key, *r)).collect();
-    let mut broken = Vec::new();
-    for call in calls {
-        let success = (200..300).contains(&call.status);
-        if let Some(end) = by_key.get(&(call.key + 1))
-            && call.began > end.returned
-            && call.status != 401
-        {
-            broken.push(format!(
-                "a dead key was answered {}: {call:?}, dead since {:?}",
-                call.status, end.returned
-            ));
-        }
-        let alive_since = by_key.get(&call.key).map(|start| start.returned);
-        let alive_until = by_key.get(&(call.key + 1)).map(|end| end.invoked);
-        let whole_call_alive = alive_since.is_none_or(|since| call.began > since)
-            && alive_until.is_none_or(|until| call.ended < until);
-        if whole_call_alive && !success {
-            broken.push(format!("a live key was answered {}: {call:?}", call.status));
-        }
-        let born = by_key.get(&call.key).map(|start| start.invoked);
-        if success && born.is_some_and(|born| call.ended < born) {
-            broken.push(format!("a key was good before it was asked for: {call:?}"));
-        }
-        if !success && call.status != 401 {
-            broken.push(format!("neither success nor 401: {call:?}"));
-        }
-    }
-    for (key, landed) in landed {
-        if landed.at_return != landed.at_end {
-            broken.push(format!(
-                "writes of key {key} landed after it was dead: {landed:?}"
-            ));
-        }
-    }
-    broken
-}
-
-#[test]
-fn the_judge_finds_what_breaks_the_rule() {
-    let start = Instant::now();
-    let at = |ms: u64| start + std::time::Duration::from_millis(ms);
-    let rotations = [Rotation {
-        key: 1,
-        invoked: at(100),
-        returned: at(110),
-    }];
-    let call = |key, began, ended, status| Call {
-        key,
-        began: at(began),
-        ended: at(ended),
-        status,
-        write: false,
-    };
-    let count = |call: Call| judge(&[call], &rotations, &HashMap::new()).len();
-    for fine in [
-        call(0, 50, 60, 200),
-        call(0, 109, 115, 200), // began before the return: may be either
-        call(0, 109, 115, 401),
-        call(0, 111, 112, 401),
-        call(1, 111, 112, 200),
-        call(1, 105, 112, 401), // began before the return
-    ] {
-        assert_eq!(count(fine.clone()), 0, "{fine:?}");
-    }
-    for broken in [
-        call(0, 111, 112, 200),
-        call(0, 111, 112, 304),
-        call(0, 111, 112, 503),
-        call(0, 50, 60, 401),
-        call(1, 111, 112, 401),
-        call(1, 50, 60, 200),
-        call(1, 111, 112, 500),
-    ] {
-        assert!(count(broken.clone()) > 0, "{broken:?}");
-    }
-    let landed = HashMap::from([(
-        0,
-        Landed {
-            at_return: 3,
-            at_end: 4,
-        },
-    )]);
-    assert_eq!(judge(&[], &rotations, &landed).len(), 1);
+/// The Seller's keys as the clients are told of them.
+struct Keys {
+    /// Every key so far.
+    made: Vec<String>,
+    /// Which of them is live, when no act is under way.
+    live: usize,
 }
 
 /// What the clients share.
 struct Stage {
-    /// Every key so far; the last one is the newest that was handed out.
-    keys: RwLock<Vec<String>>,
+    keys: RwLock<Keys>,
     calls: Mutex<Vec<Call>>,
     over: AtomicBool,
     next_vin: AtomicU64,
 }
 
 impl Stage {
-    fn pick(&self, back: usize) -> (usize, String) {
+    /// The live key half of the time, else the newest, which is staged or was a moment ago, or one of longer ago.
+    fn pick(&self, turn: usize) -> (usize, String) {
         let keys = self.keys.read().expect("not poisoned");
-        let at = keys.len().saturating_sub(1 + back);
-        (at, keys[at].clone())
+        let back = |n| keys.live.saturating_sub(n);
+        let newest = keys.made.len() - 1;
+        let key = match turn % 8 {
+            1 if newest != keys.live => newest,
+            1 | 3 => back(1),
+            5 => back(5),
+            7 => back(2),
+            _ => keys.live,
+        };
+        (key, keys.made[key].clone())
+    }
+}
+
+/// One call, as it is recorded.
+async fn call(client: &Client, key: usize, write: bool, request: reqwest::RequestBuilder) -> Call {
+    let began = Instant::now();
+    let answer = client.send(request).await;
+    Call {
+        key,
+        began,
+        ended: Instant::now(),
+        status: answer.status.as_u16(),
+        staged: answer.status == 401 && answer.reason() == "staged",
+        write,
     }
 }
 
@@ -160,8 +140,7 @@ async fn hammer(stage: Arc<Stage>, client: Client, number: usize, writes: bool) 
     let mut turn = number;
     while !stage.over.load(Ordering::Acquire) {
         turn += 1;
-        // The newest key half of the time, else the one before or one of longer ago.
-        let (key, secret) = stage.pick([0, 1, 0, 1, 0, 5, 0, 2][turn % 8]);
+        let (key, secret) = stage.pick(turn);
         let client = client.with_key(&secret);
         let write = writes && turn % 8 < 6;
         let request = if write {
@@ -175,15 +154,7 @@ async fn hammer(stage: Arc<Stage>, client: Client, number: usize, writes: bool) 
         } else {
             client.request(Method::GET, &format!("/api/v1/inventory/{VIN}"))
         };
-        let began = Instant::now();
-        let answer = client.send(request).await;
-        own.push(Call {
-            key,
-            began,
-            ended: Instant::now(),
-            status: answer.status.as_u16(),
-            write,
-        });
+        own.push(call(&client, key, write, request).await);
     }
     stage.calls.lock().expect("not poisoned").extend(own);
 }
@@ -197,14 +168,75 @@ async fn rows_of(database: &mut SqliteConnection, key: usize) -> i64 {
         .expect("the database can be read beside the server")
 }
 
+/// What became of the keys, written down as it happens.
+struct History {
+    lives: Vec<Life>,
+    landed: Vec<Landed>,
+    live: usize,
+    staged: Option<usize>,
+}
+
+impl History {
+    /// Begins with one live key.
+    fn new(generated: Span) -> Self {
+        let life = Life {
+            live: Some(generated),
+            ..Life::default()
+        };
+        Self {
+            lives: vec![life],
+            landed: vec![Landed::default()],
+            live: 0,
+            staged: None,
+        }
+    }
+
+    /// The keys that an act kills.
+    fn dying(&self, act: Act) -> impl Iterator<Item = usize> + use<> {
+        let live = act.replaces().then_some(self.live);
+        let staged = self.staged.filter(|_| act != Act::CutOver);
+        live.into_iter().chain(staged)
+    }
+
+    /// Writes down an act that has returned.
+    fn add(&mut self, act: Act, span: Span) {
+        for key in self.dying(act) {
+            self.lives[key].dead = Some(span);
+        }
+        let staged = self.staged.take();
+        if matches!(act, Act::Generate | Act::Prepare) {
+            self.lives.push(Life::default());
+            self.landed.push(Landed::default());
+        }
+        let newest = self.lives.len() - 1;
+        match act {
+            Act::Generate => self.live = newest,
+            Act::CutOver => self.live = staged.expect("was prepared"),
+            Act::Prepare => self.staged = Some(newest),
+            Act::Discard => {}
+        }
+        if act.replaces() {
+            self.lives[self.live].live = Some(span);
+        }
+        if act == Act::Prepare {
+            self.lives[newest].prepared = Some(span);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_dead_key_is_accepted_and_no_write_of_one_lands_through_200_rotations() {
-    let rotations_wanted = if full() { 2_000 } else { 200 };
+async fn no_dead_or_staged_key_is_accepted_and_no_write_of_one_lands_through_200_replacements() {
+    let replacements_wanted = if full() { 2_000 } else { 200 };
     let place = Place::new();
     let served = place.serve(&[]);
     place.create_seller("lone-star");
     place.create_seller("bystander");
+    let invoked = Instant::now();
     let first = place.generate("lone-star");
+    let mut history = History::new(Span {
+        invoked,
+        returned: Instant::now(),
+    });
     let bystander = Client::new(served.api, Some(&place.generate("bystander")));
     let client = Client::new(served.api, Some(&first));
     assert_eq!(
@@ -213,7 +245,10 @@ async fn no_dead_key_is_accepted_and_no_write_of_one_lands_through_200_rotations
     );
 
     let stage = Arc::new(Stage {
-        keys: RwLock::new(vec![first]),
+        keys: RwLock::new(Keys {
+            made: vec![first],
+            live: 0,
+        }),
         calls: Mutex::default(),
         over: AtomicBool::new(false),
         next_vin: AtomicU64::new(1),
@@ -237,34 +272,36 @@ async fn no_dead_key_is_accepted_and_no_write_of_one_lands_through_200_rotations
     });
 
     let mut database = place.look_inside().await;
-    let mut rotations = Vec::with_capacity(rotations_wanted);
-    let mut at_return = HashMap::new();
-    for number in 1..=rotations_wanted {
-        // Some by the program itself, most over its socket, which is quicker; some first kill the key out of band.
+    let mut replacements = 0;
+    for (number, act) in PLAN.into_iter().cycle().enumerate() {
+        if replacements == replacements_wanted {
+            break;
+        }
+        replacements += usize::from(act.replaces());
+        if let Some(staged) = history.staged {
+            history.landed[staged].while_staged = rows_of(&mut database, staged).await;
+        }
+        let dying = history.dying(act);
         let invoked = Instant::now();
-        let key = if number % 25 == 0 {
-            let place = &place;
-            tokio::task::block_in_place(|| place.generate("lone-star"))
+        let done = if number % 25 == 0 {
+            tokio::task::block_in_place(|| act.by_program(&place))
         } else {
-            let seller = "lone-star".parse().expect("a slug");
-            let command = Command::KeyGenerate { seller };
-            let answer = control::ask(&place.database_file(), &command)
-                .await
-                .expect("can be asked");
-            let made = answer.expect("a server answers").expect("is not refused");
-            made["key"].as_str().expect("a key").to_owned()
+            act.by_socket(&place).await
         };
         let returned = Instant::now();
-        at_return.insert(number - 1, rows_of(&mut database, number - 1).await);
-        rotations.push(Rotation {
-            key: number,
-            invoked,
-            returned,
-        });
-        stage.keys.write().expect("not poisoned").push(key);
-        // Let the clients get some calls in under each key; they are awaited by their number, not by a time.
+        for key in dying {
+            history.landed[key].at_return = rows_of(&mut database, key).await;
+        }
+        history.add(act, Span { invoked, returned });
+        {
+            let mut keys = stage.keys.write().expect("not poisoned");
+            keys.made.extend(done["key"].as_str().map(str::to_owned));
+            keys.live = history.live;
+            assert_eq!(keys.made.len(), history.lives.len());
+        }
+        // The clients' calls are awaited by their number, not by a time.
         let before = stage.next_vin.load(Ordering::Relaxed);
-        while stage.next_vin.load(Ordering::Relaxed) < before + 10 {
+        while stage.next_vin.load(Ordering::Relaxed) < before + WRITES_AFTER_EACH_ACT {
             tokio::task::yield_now().await;
         }
     }
@@ -273,13 +310,24 @@ async fn no_dead_key_is_accepted_and_no_write_of_one_lands_through_200_rotations
         client.expect("no client failed");
     }
 
-    let mut landed = HashMap::new();
-    for (key, at_return) in at_return {
-        let at_end = rows_of(&mut database, key).await;
-        landed.insert(key, Landed { at_return, at_end });
+    // Dead is dead for ever: each key once more, after all is over.
+    let mut calls = std::mem::take(&mut *stage.calls.lock().expect("not poisoned"));
+    let keys = stage.keys.read().expect("not poisoned").made.clone();
+    for (key, secret) in keys.iter().enumerate() {
+        let client = client.with_key(secret);
+        let request = client.request(Method::GET, "/api/v1/key");
+        calls.push(call(&client, key, false, request).await);
     }
-    let calls = std::mem::take(&mut *stage.calls.lock().expect("not poisoned"));
-    let broken = judge(&calls, &rotations, &landed);
+    let History {
+        lives, mut landed, ..
+    } = history;
+    for (key, landed) in landed.iter_mut().enumerate() {
+        landed.at_end = rows_of(&mut database, key).await;
+        if lives[key].dead.is_none() {
+            landed.at_return = landed.at_end;
+        }
+    }
+    let broken = judge(&calls, &lives, &landed);
     assert!(
         broken.is_empty(),
         "{} of {} calls, such as:\n{}",
@@ -287,46 +335,69 @@ async fn no_dead_key_is_accepted_and_no_write_of_one_lands_through_200_rotations
         calls.len(),
         broken[..broken.len().min(5)].join("\n")
     );
+    assert_worth_judging(&calls, &lives);
+    assert_eq!(served.terminate().0, Some(0));
+}
 
-    // The history is worth judging only if it holds what could have gone wrong.
-    let successes = calls.iter().filter(|c| c.status == 200 && !c.write).count();
-    let writes = calls.iter().filter(|c| c.status == 200 && c.write).count();
-    let refusals = calls.iter().filter(|c| c.status == 401).count();
-    let refused_writes = calls.iter().filter(|c| c.status == 401 && c.write).count();
-    let across = rotations
-        .iter()
-        .filter(|r| {
-            calls
-                .iter()
-                .any(|c| c.key + 1 == r.key && c.began < r.returned && c.ended > r.invoked)
-        })
-        .count();
+/// A history is worth judging only if it holds what could have gone wrong.
+fn assert_worth_judging(calls: &[Call], lives: &[Life]) {
+    let count = |of: fn(&&Call) -> bool| calls.iter().filter(of).count();
+    let reads = count(|c| c.accepted() && !c.write);
+    let writes = count(|c| c.accepted() && c.write);
+    let refusals = count(|c| c.status == 401);
+    let refused_writes = count(|c| c.status == 401 && c.write);
+    let staged = count(|c| c.staged);
+    let staged_writes = count(|c| c.staged && c.write);
+    // Keys with which a call was under way while an act made them live, or killed them.
+    let across = |act: fn(&Life) -> Option<Span>| {
+        let across = |c: &&Call| {
+            act(&lives[c.key]).is_some_and(|act| c.began < act.returned && c.ended > act.invoked)
+        };
+        let keys: HashSet<_> = calls.iter().filter(across).map(|c| c.key).collect();
+        keys.len()
+    };
+    let dying = across(|life| life.live.and(life.dead));
+    let cut_over = across(|life| life.prepared.and(life.live));
+    let discarded = across(|life| life.dead.filter(|_| life.live.is_none()));
     let used: HashSet<_> = calls
         .iter()
-        .filter(|c| c.status == 200)
+        .filter(|c| c.accepted())
         .map(|c| c.key)
         .collect();
-    println!(
-        "{} rotations, {} calls: {successes} reads, {writes} writes, {refusals} refusals of which {refused_writes} of \
-         writes; calls under way across {across} rotations",
-        rotations.len(),
+    let told = format!(
+        "{} keys, {} of them used, {} calls: {reads} reads, {writes} writes, {refusals} refusals of which \
+         {refused_writes} of writes; {staged} with a staged key of which {staged_writes} writes; calls under way while \
+         {dying} keys were replaced, {cut_over} cut over, {discarded} discarded",
+        lives.len(),
+        used.len(),
         calls.len(),
     );
-    let enough = successes > 1000 && writes > 400 && refusals > 1000 && refused_writes > 50;
+    println!("{told}");
+    let once_live = lives.iter().filter(|life| life.live.is_some()).count();
+    let of_two_steps = |live: bool| {
+        let of_them = |life: &&Life| life.prepared.is_some() && life.live.is_some() == live;
+        lives.iter().filter(of_them).count()
+    };
     assert!(
-        enough,
-        "{successes} reads, {writes} writes, {refusals} refusals, {refused_writes} refused writes"
+        reads > 1000 && writes > 400 && refusals > 1000 && refused_writes > 50,
+        "too few calls: {told}"
     );
     assert!(
-        across > rotations_wanted / 2,
-        "calls were under way while keys changed: {across}"
+        staged > 200 && staged_writes > 50,
+        "too few calls with a staged key: {told}"
     );
     assert!(
-        used.len() > rotations_wanted * 9 / 10,
-        "nearly every key was used: {}",
-        used.len()
+        dying > once_live / 2,
+        "too few calls while keys were replaced: {told}"
     );
-    assert_eq!(served.terminate().0, Some(0));
+    assert!(
+        cut_over > of_two_steps(true) / 3 && discarded > of_two_steps(false) / 3,
+        "too few calls with a staged key while it was cut over or discarded: {told}"
+    );
+    assert!(
+        used.len() > once_live * 9 / 10,
+        "nearly every key was used: {told}"
+    );
 }
 
 /// Two who replace a key at once: one wins, the other is told so, and there is one live key.

@@ -8,6 +8,7 @@ pub mod chromium;
 pub mod client;
 pub mod dealership;
 pub mod fixtures;
+pub mod history;
 pub mod person;
 pub mod postgres;
 pub mod tls;
