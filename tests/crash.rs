@@ -2,6 +2,8 @@
 //!
 //! Never: a server told that it is about to be killed.
 
+mod steps;
+
 use std::{
     collections::HashSet,
     sync::{
@@ -13,42 +15,113 @@ use std::{
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use truckradar::{control, operator::Command};
 
 use crate::support::{
     binary::Place,
     client::Client,
     fixtures::{record, vin},
     full,
+    key_act::KeyAct::{self, CutOver, Discard, Generate, Prepare},
 };
 
 /// What was acknowledged so far, over all lives of the server.
-#[derive(Default)]
 struct Acknowledged {
     /// VIN and price of each write.
     writes: Mutex<Vec<(String, i64)>>,
-    /// Each key and its id, in order.
-    keys: Mutex<Vec<(String, String)>>,
+    keys: Mutex<Keys>,
     next: AtomicU64,
 }
 
+/// The ids of the Seller's keys at one moment.
+#[derive(Clone, Debug, PartialEq)]
+struct Standing {
+    live: String,
+    staged: Option<String>,
+}
+
+/// In a [`Standing`], the id of a key that nobody was told of.
+const UNSEEN: &str = "unseen";
+
+impl Standing {
+    /// What an act makes of it, where `made` is the id of the key that it makes, if it makes one.
+    fn after(&self, act: KeyAct, made: &str) -> Self {
+        let live = match act {
+            Generate => made.to_owned(),
+            CutOver => self.staged.clone().expect("was prepared"),
+            Prepare | Discard => self.live.clone(),
+        };
+        let staged = (act == Prepare).then(|| made.to_owned());
+        Self { live, staged }
+    }
+}
+
+/// What was acknowledged of the keys.
+struct Keys {
+    /// Every key that was handed out, and its id.
+    told: Vec<(String, String)>,
+    /// The ids of keys that were found after a kill, and that nobody was told of.
+    found: Vec<String>,
+    standing: Standing,
+    /// What was asked for and not answered yet.
+    under_way: Option<KeyAct>,
+    /// Acts that gave the Seller another live key.
+    replacements: usize,
+}
+
+impl Keys {
+    fn acknowledge(&mut self, act: KeyAct, done: &Value) {
+        let text = |name: &str| done[name].as_str().unwrap_or_default().to_owned();
+        let id = text("key_id");
+        self.standing = self.standing.after(act, &id);
+        self.replacements += usize::from(act.replaces());
+        self.under_way = None;
+        if act.makes() {
+            self.told.push((text("key"), id));
+        }
+    }
+
+    fn secret_of(&self, id: &str) -> String {
+        let told = self.told.iter().find(|(_, told)| told == id);
+        told.expect("was handed out").0.clone()
+    }
+}
+
 impl Acknowledged {
-    fn has(&self, rotations: usize, writes: usize) -> bool {
-        self.keys.lock().expect("not poisoned").len() > rotations
+    fn new(first: &Value) -> Self {
+        let mut keys = Keys {
+            told: Vec::new(),
+            found: Vec::new(),
+            standing: Standing {
+                live: String::new(),
+                staged: None,
+            },
+            under_way: None,
+            replacements: 0,
+        };
+        keys.acknowledge(Generate, first);
+        Self {
+            writes: Mutex::default(),
+            keys: Mutex::new(keys),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    fn keys(&self) -> std::sync::MutexGuard<'_, Keys> {
+        self.keys.lock().expect("not poisoned")
+    }
+
+    fn has(&self, replacements: usize, writes: usize) -> bool {
+        self.keys().replacements > replacements
             && self.writes.lock().expect("not poisoned").len() >= writes
     }
 }
 
 async fn write_until(over: Arc<AtomicBool>, client: Client, done: Arc<Acknowledged>) {
     while !over.load(Ordering::Acquire) {
-        let key = done
-            .keys
-            .lock()
-            .expect("not poisoned")
-            .last()
-            .expect("a key")
-            .0
-            .clone();
+        let key = {
+            let keys = done.keys();
+            keys.secret_of(&keys.standing.live)
+        };
         // Batches of three: all of a batch is there, or nothing.
         let first = done.next.fetch_add(3, Ordering::Relaxed);
         let records: Vec<Value> = (first..first + 3)
@@ -76,38 +149,47 @@ async fn write_until(over: Arc<AtomicBool>, client: Client, done: Arc<Acknowledg
     }
 }
 
-async fn rotate_until(over: Arc<AtomicBool>, place: Arc<Place>, done: Arc<Acknowledged>) {
+async fn act_until(over: Arc<AtomicBool>, place: Arc<Place>, done: Arc<Acknowledged>) {
     while !over.load(Ordering::Acquire) {
-        let command = Command::KeyGenerate {
-            seller: "lone-star".parse().expect("a slug"),
+        let act = {
+            let mut keys = done.keys();
+            let possible: &[KeyAct] = match keys.standing.staged {
+                None => &[Generate, Prepare],
+                Some(_) => &[CutOver, CutOver, Generate, Discard, Prepare],
+            };
+            let act = possible[rand::random_range(..possible.len())];
+            keys.under_way = Some(act);
+            act
         };
-        match control::ask(&place.database_file(), &command).await {
-            Ok(Some(Ok(made))) => {
-                let text = |name: &str| made[name].as_str().expect("text").to_owned();
-                done.keys
-                    .lock()
-                    .expect("not poisoned")
-                    .push((text("key"), text("key_id")));
-            }
-            Ok(Some(Err(refused))) => panic!("refused: {}", refused.message),
+        match act.try_by_socket(&place).await {
+            Ok(Some(Ok(answer))) => done.keys().acknowledge(act, &answer),
+            Ok(Some(Err(refused))) => panic!("{act:?} was refused: {}", refused.message),
             // Killed before it answered, or gone.
             Ok(None) | Err(_) => return,
         }
     }
 }
 
-/// What must hold after each restart.
-async fn inspect(place: &Place, api: std::net::SocketAddr, done: &Acknowledged) -> bool {
+/// What must hold after each restart: the keys are as before the act that was under way, or as after it, and whatever else
+/// was acknowledged is there.
+async fn inspect(place: &Place, api: std::net::SocketAddr, done: &Acknowledged) -> Standing {
     let mut database = place.look_inside().await;
-    let live: Vec<(String, i64)> =
-        sqlx::query_as("SELECT id, created_us FROM api_keys WHERE state = 'live'")
-            .fetch_all(&mut database)
-            .await
-            .expect("reads");
-    assert!(live.len() <= 1, "two live keys: {live:?}");
+    let ids = async |database: &mut _, sql| -> Vec<String> {
+        let ids = sqlx::query_scalar::<_, String>(sql).fetch_all(database);
+        ids.await.expect("reads")
+    };
+    let live = ids(
+        &mut database,
+        "SELECT id FROM api_keys WHERE state = 'live'",
+    )
+    .await;
+    let staged = ids(&mut database, "SELECT id FROM staged_keys").await;
+    let [live] = <[String; 1]>::try_from(live).expect("one live key, as there was one before");
+    let staged = staged.into_iter().next();
 
     let wrongly_shown: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM api_keys k JOIN audit_log a ON a.key_id = k.id AND a.act = 'key.generated' \
+        "SELECT COUNT(*) FROM (SELECT id, shown_us FROM api_keys UNION ALL SELECT id, shown_us FROM staged_keys) k \
+         JOIN audit_log a ON a.key_id = k.id AND a.act IN ('key.generated', 'key.prepared') \
          WHERE a.receipt IS NULL AND k.shown_us IS NOT NULL",
     )
     .fetch_one(&mut database)
@@ -118,38 +200,47 @@ async fn inspect(place: &Place, api: std::net::SocketAddr, done: &Acknowledged) 
         "a key whose act was never completed passes for one that was shown"
     );
 
-    let keys = done.keys.lock().expect("not poisoned").clone();
-    let (last, last_id) = keys.last().expect("a key").clone();
-    let live_id = &live
-        .first()
-        .expect("the Seller had a key, so one is live")
-        .0;
-    let unseen = *live_id != last_id;
-    if unseen {
+    let (told, standing) = {
+        let mut keys = done.keys();
+        let known =
+            |id: &String| keys.told.iter().any(|(_, told)| told == id) || keys.found.contains(id);
+        let seen = |id: &String| {
+            if known(id) {
+                id.clone()
+            } else {
+                UNSEEN.to_owned()
+            }
+        };
+        let found = Standing {
+            live: seen(&live),
+            staged: staged.as_ref().map(seen),
+        };
+        let acknowledged = keys.standing.clone();
+        let act = keys.under_way.take();
+        let possible = act.map(|act| acknowledged.after(act, UNSEEN));
         assert!(
-            keys.iter().all(|(_, id)| id != live_id),
-            "an older key came back to life"
+            found == acknowledged || Some(&found) == possible.as_ref(),
+            "neither before {act:?} nor after it: {found:?}, and was {acknowledged:?}"
         );
-        let made: i64 = sqlx::query_scalar("SELECT created_us FROM api_keys WHERE id = $1")
-            .bind(&last_id)
-            .fetch_one(&mut database)
-            .await
-            .expect("reads");
-        assert!(
-            live[0].1 >= made,
-            "the live key is older than the last acknowledged one"
-        );
-    }
-    for (key, _) in keys.iter().rev().take(5) {
+        keys.found.extend([live].into_iter().chain(staged));
+        keys.standing = found.clone();
+        (keys.told.clone(), found)
+    };
+    for (key, id) in told.iter().rev().take(8) {
         let answer = Client::new(api, Some(key)).get("/api/v1/key").await;
-        if *key == last && !unseen {
-            assert_eq!(answer.status, 200, "the last acknowledged key is live");
-        } else {
-            assert_eq!(
-                (answer.status.as_u16(), answer.reason().as_str()),
-                (401, "revoked")
-            );
-        }
+        let expected = match answer.status.as_u16() {
+            200 => *id == standing.live,
+            401 if answer.reason() == "staged" => Some(id) == standing.staged.as_ref(),
+            401 if answer.reason() == "revoked" => {
+                *id != standing.live && Some(id) != standing.staged.as_ref()
+            }
+            _ => false,
+        };
+        assert!(
+            expected,
+            "key {id} is answered {}, and {standing:?}",
+            answer.text
+        );
     }
 
     let stored: HashSet<(String, i64)> =
@@ -173,7 +264,7 @@ async fn inspect(place: &Place, api: std::net::SocketAddr, done: &Acknowledged) 
             "a batch is there in part: {price}"
         );
     }
-    unseen
+    standing
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -185,28 +276,29 @@ async fn killed_at_random_moments_it_keeps_what_it_acknowledged() {
     };
     let place = Arc::new(Place::new());
     place.create_seller("lone-star");
-    let made = place.json(&["key", "generate", "--seller", "lone-star"], "");
-    let done = Arc::new(Acknowledged::default());
-    let text = |name: &str| made[name].as_str().expect("text").to_owned();
-    done.keys
-        .lock()
-        .expect("not poisoned")
-        .push((text("key"), text("key_id")));
+    let done = Arc::new(Acknowledged::new(&Generate.by_program(&place)));
+    let again = |act: KeyAct| done.keys().acknowledge(act, &act.by_program(&place));
 
-    let (mut kills, mut unseen) = (0, 0);
+    let (mut kills, mut unseen, mut unseen_staged) = (0, 0, 0);
     while kills < kills_wanted || !done.has(rotations, writes) {
         let served = place.serve(&[]);
-        if inspect(&place, served.api, &done).await {
+        let standing = inspect(&place, served.api, &done).await;
+        if standing.staged.as_deref() == Some(UNSEEN) {
+            unseen_staged += 1;
+            // Nobody has that key. Unless the answer was on its way already, the server knows it, and does not cut over.
+            let shown = place.json(&["key", "show", "--seller", "lone-star"], "");
+            if shown["staged"]["shown"] == false {
+                let out = place.run(&["key", "cut-over", "--seller", "lone-star"], "");
+                assert_eq!(out.status.code(), Some(1));
+            }
+            again(Discard);
+        }
+        if standing.live == UNSEEN {
             unseen += 1;
-            // Nobody has that key; the page tells the Seller so, who makes another.
+            // Nor that one; the page tells the Seller so, who makes another.
             let shown = place.json(&["key", "show", "--seller", "lone-star"], "");
             assert!(shown["key"]["id"].is_string());
-            let made = place.json(&["key", "generate", "--seller", "lone-star"], "");
-            let text = |name: &str| made[name].as_str().expect("text").to_owned();
-            done.keys
-                .lock()
-                .expect("not poisoned")
-                .push((text("key"), text("key_id")));
+            again(Generate);
         }
         let over = Arc::new(AtomicBool::new(false));
         let client = Client::new(served.api, None);
@@ -217,7 +309,7 @@ async fn killed_at_random_moments_it_keeps_what_it_acknowledged() {
             Arc::clone(&done),
         ));
         busy.spawn(write_until(Arc::clone(&over), client, Arc::clone(&done)));
-        busy.spawn(rotate_until(
+        busy.spawn(act_until(
             Arc::clone(&over),
             Arc::clone(&place),
             Arc::clone(&done),
@@ -234,8 +326,9 @@ async fn killed_at_random_moments_it_keeps_what_it_acknowledged() {
     let served = place.serve(&[]);
     inspect(&place, served.api, &done).await;
     println!(
-        "{kills} kills, {} acknowledged rotations, {} acknowledged writes, {unseen} times a key that nobody had seen",
-        done.keys.lock().expect("not poisoned").len() - 1,
+        "{kills} kills, {} acknowledged replacements, {} acknowledged writes, {unseen} times a live key that nobody had \
+         seen and {unseen_staged} times a staged one",
+        done.keys().replacements,
         done.writes.lock().expect("not poisoned").len()
     );
 }

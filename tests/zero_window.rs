@@ -15,7 +15,7 @@ use std::{
 };
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::SqliteConnection;
 use truckradar::{control, operator::Command};
 
@@ -25,68 +25,18 @@ use crate::support::{
     client::Client,
     fixtures::{VIN, record, vin},
     full,
+    key_act::KeyAct::{self, CutOver, Discard, Generate, Prepare},
 };
 
 /// Writes that are awaited after each act, so that the clients get some calls in before the next one.
 const WRITES_AFTER_EACH_ACT: u64 = 5;
 
-/// What is done to the Seller's keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Act {
-    Generate,
-    Prepare,
-    CutOver,
-    Discard,
-}
-
 /// The order of acts, over and over: keys replaced in one step and in two, a next key discarded, overtaken by a generated
 /// one, and by another that is prepared.
-const PLAN: [Act; 12] = [
-    Act::Generate,
-    Act::Prepare,
-    Act::CutOver,
-    Act::Generate,
-    Act::Prepare,
-    Act::Discard,
-    Act::Generate,
-    Act::Prepare,
-    Act::Generate,
-    Act::Prepare,
-    Act::Prepare,
-    Act::CutOver,
+const PLAN: [KeyAct; 12] = [
+    Generate, Prepare, CutOver, Generate, Prepare, Discard, Generate, Prepare, Generate, Prepare,
+    Prepare, CutOver,
 ];
-
-impl Act {
-    fn replaces(self) -> bool {
-        matches!(self, Self::Generate | Self::CutOver)
-    }
-
-    /// By the program itself, as an operator would.
-    fn by_program(self, place: &Place) -> Value {
-        let word = match self {
-            Self::Generate => "generate",
-            Self::Prepare => "prepare",
-            Self::CutOver => "cut-over",
-            Self::Discard => "discard",
-        };
-        place.json(&["key", word, "--seller", "lone-star"], "")
-    }
-
-    /// Over the server's socket, which is quicker.
-    async fn by_socket(self, place: &Place) -> Value {
-        let seller = "lone-star".parse().expect("a slug");
-        let command = match self {
-            Self::Generate => Command::KeyGenerate { seller },
-            Self::Prepare => Command::KeyPrepare { seller },
-            Self::CutOver => Command::KeyCutOver { seller },
-            Self::Discard => Command::KeyDiscard { seller },
-        };
-        let answer = control::ask(&place.database_file(), &command)
-            .await
-            .expect("can be asked");
-        answer.expect("a server answers").expect("is not refused")
-    }
-}
 
 /// The Seller's keys as the clients are told of them.
 struct Keys {
@@ -192,33 +142,33 @@ impl History {
     }
 
     /// The keys that an act kills.
-    fn dying(&self, act: Act) -> impl Iterator<Item = usize> + use<> {
+    fn dying(&self, act: KeyAct) -> impl Iterator<Item = usize> + use<> {
         let live = act.replaces().then_some(self.live);
-        let staged = self.staged.filter(|_| act != Act::CutOver);
+        let staged = self.staged.filter(|_| act != CutOver);
         live.into_iter().chain(staged)
     }
 
     /// Writes down an act that has returned.
-    fn add(&mut self, act: Act, span: Span) {
+    fn add(&mut self, act: KeyAct, span: Span) {
         for key in self.dying(act) {
             self.lives[key].dead = Some(span);
         }
         let staged = self.staged.take();
-        if matches!(act, Act::Generate | Act::Prepare) {
+        if act.makes() {
             self.lives.push(Life::default());
             self.landed.push(Landed::default());
         }
         let newest = self.lives.len() - 1;
         match act {
-            Act::Generate => self.live = newest,
-            Act::CutOver => self.live = staged.expect("was prepared"),
-            Act::Prepare => self.staged = Some(newest),
-            Act::Discard => {}
+            Generate => self.live = newest,
+            CutOver => self.live = staged.expect("was prepared"),
+            Prepare => self.staged = Some(newest),
+            Discard => {}
         }
         if act.replaces() {
             self.lives[self.live].live = Some(span);
         }
-        if act == Act::Prepare {
+        if act == Prepare {
             self.lives[newest].prepared = Some(span);
         }
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{AssertSqlSafe, Connection, SqlSafeStr, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
 /// The password of every owner made here.
@@ -102,12 +102,12 @@ impl Place {
         assert_same_rows(before, &self.everything().await, told);
     }
 
-    /// Changes the database beside the server, as the passing of time would.
-    pub async fn change(&self, sql: &'static str) {
+    /// Changes the database beside the server, as the passing of time would; one statement or several.
+    pub async fn change(&self, sql: impl SqlSafeStr) {
         let options = SqliteConnectOptions::new().filename(self.database_file());
         let connection = SqliteConnection::connect_with(&options).await;
         let mut connection = connection.expect("opens");
-        let changed = sqlx::query(sql).execute(&mut connection).await;
+        let changed = sqlx::raw_sql(sql).execute(&mut connection).await;
         changed.expect("runs");
     }
 

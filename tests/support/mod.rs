@@ -9,6 +9,7 @@ pub mod client;
 pub mod dealership;
 pub mod fixtures;
 pub mod history;
+pub mod key_act;
 pub mod person;
 pub mod postgres;
 pub mod tls;

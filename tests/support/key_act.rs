@@ -1,0 +1,61 @@
+//! What an operator does to a Seller's keys, one act at a time.
+
+use std::io;
+
+use serde_json::Value;
+use truckradar::{
+    control,
+    operator::{Answer, Command},
+};
+
+use super::binary::Place;
+
+/// One act. The Seller is always `lone-star`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyAct {
+    Generate,
+    Prepare,
+    CutOver,
+    Discard,
+}
+
+impl KeyAct {
+    /// Whether it gives the Seller another live key.
+    pub fn replaces(self) -> bool {
+        matches!(self, Self::Generate | Self::CutOver)
+    }
+
+    /// Whether it makes a key, and so answers with one.
+    pub fn makes(self) -> bool {
+        matches!(self, Self::Generate | Self::Prepare)
+    }
+
+    /// By the program itself, as an operator would.
+    pub fn by_program(self, place: &Place) -> Value {
+        let word = match self {
+            Self::Generate => "generate",
+            Self::Prepare => "prepare",
+            Self::CutOver => "cut-over",
+            Self::Discard => "discard",
+        };
+        place.json(&["key", word, "--seller", "lone-star"], "")
+    }
+
+    /// Over the server's socket, which is quicker; it must be there and do it.
+    pub async fn by_socket(self, place: &Place) -> Value {
+        let answer = self.try_by_socket(place).await.expect("can be asked");
+        answer.expect("a server answers").expect("is not refused")
+    }
+
+    /// The same, of a server that may be gone before it answers.
+    pub async fn try_by_socket(self, place: &Place) -> io::Result<Option<Answer>> {
+        let seller = "lone-star".parse().expect("a slug");
+        let command = match self {
+            Self::Generate => Command::KeyGenerate { seller },
+            Self::Prepare => Command::KeyPrepare { seller },
+            Self::CutOver => Command::KeyCutOver { seller },
+            Self::Discard => Command::KeyDiscard { seller },
+        };
+        control::ask(&place.database_file(), &command).await
+    }
+}
