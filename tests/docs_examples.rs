@@ -1,18 +1,27 @@
 //! Every example in the documents is run, as a reader would run it: calls by curl against the real binary, programs by
-//! Node, command lines at least as far as the program understands them.
+//! Node and Python, command lines at least as far as the program understands them. The one in Rust is compiled with these
+//! tests.
 //!
 //! A block marked `sh` stands after a comment that says what status its last answer has. Within a document the blocks run
 //! in order, with a Seller of their own that lists nothing yet.
 //!
 //! Never: an example that is left out because it cannot be run.
 
+mod two_keys;
+
 use std::{
     fs,
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
-use crate::support::binary::{Place, program};
+use self::two_keys::TruckRadar;
+use crate::support::{
+    binary::{Place, Served, program},
+    client::Client,
+    key_act::KeyAct::{CutOver, Generate, Prepare},
+};
 
 /// What the documents call the server: by a public name, or as it is reached beside it.
 const HOSTS: [&str; 2] = ["https://truckradar.example", "http://127.0.0.1:8080"];
@@ -47,7 +56,7 @@ fn blocks(document: &Path) -> Vec<Block> {
         .into_owned();
     let mut found = Vec::new();
     let mut open: Option<Block> = None;
-    let mut before = "";
+    let (mut before, mut indent) = ("", "");
     for (number, line) in text.lines().enumerate() {
         match (&mut open, line.trim().strip_prefix("```")) {
             (None, Some(language)) => {
@@ -57,6 +66,7 @@ fn blocks(document: &Path) -> Vec<Block> {
                     .and_then(|rest| rest.strip_suffix(" -->"))
                     .map(str::to_owned);
                 let place = format!("{name}:{}", number + 1);
+                indent = &line[..line.len() - line.trim_start().len()];
                 open = Some(Block {
                     language: language.to_owned(),
                     text: String::new(),
@@ -65,7 +75,10 @@ fn blocks(document: &Path) -> Vec<Block> {
                 });
             }
             (Some(block), None) => {
-                block.text.push_str(line.trim_start_matches("   "));
+                // Within a list all of a block stands as far in as its fence does.
+                block
+                    .text
+                    .push_str(line.strip_prefix(indent).unwrap_or(line));
                 block.text.push('\n');
             }
             (Some(_), Some(_)) => found.extend(open.take()),
@@ -79,6 +92,29 @@ fn blocks(document: &Path) -> Vec<Block> {
     found
 }
 
+/// An example with our server in place of the documents'.
+fn local(text: &str, served: &Served) -> String {
+    let here = format!("http://{}", served.api);
+    HOSTS
+        .iter()
+        .fold(text.to_owned(), |text, host| text.replace(host, &here))
+}
+
+/// How a reader runs a program in this language.
+fn program_of(place: &Place, language: &str, text: &str) -> Command {
+    let (interpreter, name) = match language {
+        "ts" => ("node", "example.mjs"),
+        "python" => ("python3", "example.py"),
+        other => panic!("nothing runs {other}"),
+    };
+    let script = place.path().join(name);
+    fs::write(&script, text).expect("writes");
+    let mut program = Command::new(interpreter);
+    // Python asks a proxy even for this machine, if the environment names one.
+    program.arg(&script).env("NO_PROXY", "127.0.0.1");
+    program
+}
+
 #[test]
 fn every_call_in_the_documents_answers_as_the_document_says() {
     let mut calls = 0;
@@ -86,7 +122,7 @@ fn every_call_in_the_documents_answers_as_the_document_says() {
         let blocks = blocks(&document);
         if !blocks
             .iter()
-            .any(|block| matches!(block.language.as_str(), "sh" | "ts"))
+            .any(|block| matches!(block.language.as_str(), "sh" | "ts" | "python"))
         {
             continue;
         }
@@ -94,14 +130,8 @@ fn every_call_in_the_documents_answers_as_the_document_says() {
         let served = place.serve(&[]);
         place.create_seller("lone-star-trucks");
         let key = place.generate("lone-star-trucks");
-        let here = format!("http://{}", served.api);
-        let local = |text: &str| {
-            HOSTS
-                .iter()
-                .fold(text.to_owned(), |text, host| text.replace(host, &here))
-        };
         for block in &blocks {
-            let (text, at) = (local(&block.text), &block.place);
+            let (text, at) = (local(&block.text, &served), &block.place);
             match block.language.as_str() {
                 "sh" => {
                     let expected = block.expected.as_deref();
@@ -124,15 +154,10 @@ fn every_call_in_the_documents_answers_as_the_document_says() {
                     assert_eq!(status, Some(expected), "{at}:\n{text}\n{said}");
                     calls += 1;
                 }
-                "ts" => {
-                    let script = place.path().join("example.mjs");
-                    fs::write(&script, text).expect("writes");
-                    let mut node = Command::new("node");
-                    let output = node
-                        .arg(&script)
-                        .env("TRUCKRADAR_API_KEY", &key)
-                        .output()
-                        .expect("node runs");
+                "ts" | "python" => {
+                    let mut program = program_of(&place, &block.language, &text);
+                    let output = program.env("TRUCKRADAR_API_KEY", &key).output();
+                    let output = output.expect("it runs");
                     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
                     assert!(output.status.success(), "{at}: {complaint}");
                     calls += 1;
@@ -142,6 +167,138 @@ fn every_call_in_the_documents_answers_as_the_document_says() {
         }
     }
     assert!(calls > 10, "the documents hold examples: {calls}");
+}
+
+/// The examples of clients that hold two keys, by their language.
+fn two_key_clients() -> Vec<Block> {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/authentication.md");
+    let mut found = blocks(&document);
+    found
+        .retain(|block| block.language == "rust" || block.text.contains("TRUCKRADAR_NEXT_API_KEY"));
+    found
+}
+
+/// What is added to an example, so that it calls once for each line it reads, and says the status.
+fn calls_when_told(language: &str) -> &'static str {
+    match language {
+        "ts" => {
+            "import { createInterface } from \"node:readline\";\n\
+             for await (const _ of createInterface({ input: process.stdin })) {\n\
+               console.log((await call(\"/api/v1/key\")).status);\n\
+             }\n"
+        }
+        "python" => {
+            "import sys\n\
+             for line in sys.stdin:\n    print(call(\"/api/v1/key\")[0], flush=True)\n"
+        }
+        other => panic!("nothing runs {other}"),
+    }
+}
+
+/// An example that runs as a program of its own and calls when it is told to.
+struct Caller {
+    child: Child,
+    told: BufReader<ChildStdout>,
+}
+
+impl Caller {
+    fn start(place: &Place, served: &Served, block: &Block, keys: &[String; 2]) -> Self {
+        let text = local(&block.text, served) + "\n" + calls_when_told(&block.language);
+        let mut child = program_of(place, &block.language, &text)
+            .env("TRUCKRADAR_API_KEY", &keys[0])
+            .env("TRUCKRADAR_NEXT_API_KEY", &keys[1])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let told = BufReader::new(child.stdout.take().expect("piped"));
+        Self { child, told }
+    }
+
+    fn call(&mut self) -> String {
+        let stdin = self.child.stdin.as_mut().expect("piped");
+        stdin.write_all(b"call\n").expect("it reads");
+        let mut status = String::new();
+        self.told.read_line(&mut status).expect("it answers");
+        status.trim().to_owned()
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How many requests were refused so far because their key was revoked.
+async fn revoked(served: &Served) -> u64 {
+    let metrics = Client::new(served.admin, None).get("/metrics").await.text;
+    let line = "truckradar_refused_total{reason=\"revoked\"} ";
+    let count = metrics.lines().find_map(|said| said.strip_prefix(line));
+    count.expect("is counted").parse().expect("a number")
+}
+
+/// A Seller's live key and a prepared one.
+async fn two_keys(place: &Place) -> [String; 2] {
+    let mut keys = Vec::new();
+    for act in [Generate, Prepare] {
+        let made = act.by_socket(place).await;
+        keys.push(made["key"].as_str().expect("a key").to_owned());
+    }
+    keys.try_into().expect("two")
+}
+
+/// A client as the document has it goes on through a cut-over: one 401, and then the key that works.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documents_clients_with_two_keys_change_over_on_401() {
+    let place = Place::new();
+    let served = place.serve(&[]);
+    place.create_seller("lone-star");
+    let clients = two_key_clients();
+    let languages: Vec<_> = clients.iter().map(|c| c.language.as_str()).collect();
+    assert_eq!(languages, ["ts", "python", "rust"]);
+    for block in clients.iter().filter(|block| block.language != "rust") {
+        let keys = two_keys(&place).await;
+        let mut caller = Caller::start(&place, &served, block, &keys);
+        let refused = revoked(&served).await;
+        assert_eq!(caller.call(), "200", "{}: before", block.place);
+        CutOver.by_socket(&place).await;
+        assert_eq!(caller.call(), "200", "{}: changes over", block.place);
+        assert_eq!(caller.call(), "200", "{}: afterwards", block.place);
+        assert_eq!(revoked(&served).await, refused + 1, "{}", block.place);
+    }
+}
+
+#[tokio::test]
+async fn the_documents_client_in_rust_is_what_is_compiled_here_and_changes_over_on_401() {
+    let (_, source) = include_str!("docs_examples/two_keys.rs")
+        .split_once("\n\n")
+        .expect("an opening, and then the example");
+    let clients = two_key_clients();
+    let in_rust: Vec<_> = clients.iter().filter(|c| c.language == "rust").collect();
+    assert_eq!(in_rust.len(), 1, "one example in Rust: {in_rust:?}");
+    assert_eq!(in_rust[0].text, source, "{}", in_rust[0].place);
+
+    let place = Place::new();
+    let served = place.serve(&[]);
+    place.create_seller("lone-star");
+    let keys = two_keys(&place).await;
+    let mut api = TruckRadar::new(keys.to_vec());
+    let path = format!("http://{}/api/v1/key", served.api);
+    let mut call = async || {
+        let answer = api.call(|http| http.get(&path)).await;
+        answer.expect("an answer").status().as_u16()
+    };
+    assert_eq!(call().await, 200, "before");
+    CutOver.by_socket(&place).await;
+    assert_eq!(call().await, 200, "changes over");
+    assert_eq!(call().await, 200, "afterwards");
+    assert_eq!(revoked(&served).await, 1);
+    // With keys that are both dead it gives up after three times.
+    Generate.by_socket(&place).await;
+    assert_eq!(call().await, 401);
+    assert_eq!(revoked(&served).await, 4);
 }
 
 #[test]

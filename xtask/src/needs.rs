@@ -19,8 +19,9 @@ const NODE_MAJOR: u32 = 18;
 const DEBIAN_POSTGRES: &str = "/usr/lib/postgresql";
 
 /// What only has to be on PATH, in whatever version.
-const PROGRAMS: [(&str, Need); 4] = [
+const PROGRAMS: [(&str, Need); 5] = [
     ("npm", Need::Npm),
+    ("python3", Need::Python),
     ("curl", Need::Curl),
     ("chromium", Need::Chromium),
     ("chromedriver", Need::Chromedriver),
@@ -32,6 +33,7 @@ enum Need {
     Postgres,
     Node,
     Npm,
+    Python,
     Curl,
     Chromium,
     Chromedriver,
@@ -44,6 +46,7 @@ impl Need {
             Need::Node => "nodejs",
             // Debian's nodejs comes without it; what others call by that name mostly has it.
             Need::Npm => "npm",
+            Need::Python => "python3",
             Need::Curl => "curl",
             Need::Chromium => "chromium",
             Need::Chromedriver => "chromium-driver",
@@ -55,6 +58,7 @@ impl Need {
             Need::Postgres => "a PostgreSQL server (initdb and postgres)",
             Need::Node => "node 18 or newer",
             Need::Npm => "npm",
+            Need::Python => "python3",
             Need::Curl => "curl",
             Need::Chromium => "chromium",
             Need::Chromedriver => "chromedriver",
@@ -270,8 +274,11 @@ mod tests {
             "apt-get install -y --no-install-recommends postgresql nodejs curl"
         );
         assert_eq!(
-            shown(&[Need::Npm, Need::Chromium, Need::Chromedriver], true)[1],
-            "apt-get install -y --no-install-recommends npm chromium chromium-driver"
+            shown(
+                &[Need::Npm, Need::Python, Need::Chromium, Need::Chromedriver],
+                true
+            )[1],
+            "apt-get install -y --no-install-recommends npm python3 chromium chromium-driver"
         );
     }
 
@@ -285,7 +292,10 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         assert!(missing().contains(&Need::Chromium));
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
-        assert_eq!(missing(), [Need::Npm, Need::Curl, Need::Chromedriver]);
+        assert_eq!(
+            missing(),
+            [Need::Npm, Need::Python, Need::Curl, Need::Chromedriver]
+        );
     }
 
     #[test]

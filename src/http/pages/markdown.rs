@@ -142,6 +142,8 @@ impl<'a, P: Fn(&str) -> Option<String>> Writer<'a, P> {
         let what = match language {
             "sh" => "curl call",
             "ts" => "TypeScript",
+            "python" => "Python",
+            "rust" => "Rust",
             "json" => "JSON",
             "console" if lines > 1 => "commands",
             "console" => "command",
