@@ -193,7 +193,9 @@ async fn answer(
             .or_insert(HeaderValue::from_static("private, no-cache"));
         let class = StatusClass::of(status);
         state.metrics.answered(class);
-        if let Known::Key(record) = known {
+        if let Known::Key(record) = known
+            && counts_use()
+        {
             let agent = user_agent.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
             let at = services.clock.now();
             services.keys.usage.count(record, class, client, agent, at);
@@ -218,6 +220,20 @@ async fn answer(
         );
     }
     response
+}
+
+/// Whether requests are counted for their key: always, but where `bench/http` measures what that costs.
+#[cfg(not(feature = "bench-bare"))]
+const fn counts_use() -> bool {
+    true
+}
+
+/// The same in a build for benchmarks, where the environment can say no; it is asked once.
+#[cfg(feature = "bench-bare")]
+fn counts_use() -> bool {
+    static COUNTS: std::sync::LazyLock<bool> =
+        std::sync::LazyLock::new(|| std::env::var_os("TRUCKRADAR_BENCH_UNCOUNTED").is_none());
+    *COUNTS
 }
 
 /// A response outside of the API: what went wrong becomes a page, and every response gets what protects a browser.
