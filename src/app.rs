@@ -201,6 +201,7 @@ async fn forget_old(services: &Services) -> Result<(), DbError> {
     };
     let used = days_ago(services.settings.usage_days);
     services.db.forget_usage_before(used.minute(), used).await?;
+    services.db.forget_audit_addresses_before(used).await?;
     services
         .db
         .forget_audit_before(days_ago(services.settings.audit_days))

@@ -15,7 +15,7 @@
 //! - [`inventory`]: listings and the five-stage pipeline.
 //! - [`accounts`]: Sellers, dealers, people.
 //! - [`db`]: the only place that names SQL.
-//! - [`config`], [`tls`], [`act`], [`clock`], [`ids`]: what everything else stands on.
+//! - [`config`], [`tls`], [`act`], [`audit`], [`clock`], [`ids`]: what everything else stands on.
 //!
 //! Imports point down this list only: command line → server → HTTP → use cases → database → pure types. The test `tidy`
 //! reads every `use` line and names the one that breaks the rule.
@@ -23,6 +23,7 @@
 pub mod accounts;
 pub mod act;
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -19,6 +19,7 @@ use truckradar::{
         sessions::{Member, Session},
         tokens::Token,
     },
+    audit::Act,
     clock::Clock,
     db::{Db, DbError, DbUrl},
     ids::UserId,
@@ -535,7 +536,7 @@ async fn giving_the_password_again_renews_the_token(house: House) {
     let other = house.session(&other).await.expect("is signed in");
     assert!(!other.is_recent(Clock::system().now()));
 
-    let ended = house.people.end_session(session.user(), session.id()).await;
+    let ended = house.people.end_session(&session, session.id()).await;
     ended.expect("ends");
     let late = house.people.confirm(&session, ANNS, &visitor(1)).await;
     assert_refused!(late, PersonError::SignedOut);
@@ -621,18 +622,18 @@ async fn a_person_ends_their_own_sessions_only(house: House) {
     let (two, second) = house.signed_in(ANN, ANNS).await;
     let (three, _) = house.signed_in(ANN, ANNS).await;
     let people = &house.people;
-    let ended = people.end_session(first.user(), zoe.id()).await;
+    let ended = people.end_session(&first, zoe.id()).await;
     ended.expect("there is none of hers");
     assert!(house.session(&zoes).await.is_some());
-    let ended = people.end_session(first.user(), first.id()).await;
+    let ended = people.end_session(&first, first.id()).await;
     ended.expect("ends");
     assert!(house.session(&one).await.is_none());
-    let ended = people.end_other_sessions(second.user(), Some(second.id()));
+    let ended = people.end_other_sessions(&second, Some(second.id()));
     assert_eq!(ended.await.expect("ends"), 1);
     assert!(house.session(&three).await.is_none());
     assert!(house.session(&two).await.is_some());
     assert!(house.session(&zoes).await.is_some());
-    let ended = people.end_other_sessions(second.user(), None).await;
+    let ended = people.end_other_sessions(&second, None).await;
     assert_eq!(ended.expect("ends"), 1);
     assert!(house.session(&two).await.is_none());
 }
@@ -704,17 +705,26 @@ async fn whoever_was_invited_comes_in_once(house: House) {
     assert_refused!(house.people.invitation(&link).await, PersonError::DeadLink);
     let twice = house.people.invite(house.operator, &new, Role::Owner);
     assert_refused!(twice.await, PersonError::IsMember(_));
-    let acts = house.db.audit_of_seller(house.operator, 10).await;
+    let acts = house.db.oldest_audit(house.operator, None, 10).await;
     let acts = acts.expect("answers");
-    let acts: Vec<_> = acts.iter().map(|act| (&*act.0, &*act.1)).collect();
+    let told: Vec<_> = acts.iter().map(|act| (act.act, &*act.actor)).collect();
     let ann = ann.actor();
     let new = format!("user:{}", session.user());
     let expected = [
-        ("seller.created", "operator"),
-        ("member.invited", &ann),
-        ("member.joined", &new),
+        (Act::SellerCreated, "operator"),
+        (Act::MemberInvited, &ann),
+        (Act::SessionBegan, &ann),
+        (Act::MemberJoined, &new),
+        // Ann's, by whoever signed in where she was.
+        (Act::SessionEnded, &new),
+        (Act::SessionBegan, &new),
+        (Act::SessionBegan, &new),
     ];
-    assert_eq!(acts, expected);
+    assert_eq!(told, expected);
+    assert_eq!(
+        acts[4].user_id.map(|user| format!("user:{user}")),
+        Some(ann)
+    );
 }
 
 async fn of_two_who_follow_a_link_at_once_one_comes_in(house: House) {
@@ -985,7 +995,7 @@ async fn a_reset_works_once_and_ends_every_session(house: House) {
     assert_refused!(unknown, PersonError::NoSuchUser(_));
     let dead = async |link: &Token| {
         assert_refused!(people.reset(link).await, PersonError::DeadLink);
-        let reset = people.reset_password(link, ANOTHER).await;
+        let reset = people.reset_password(link, ANOTHER, &visitor(1)).await;
         assert_refused!(reset, PersonError::DeadLink);
     };
     let make = async || people.reset_link(&email(ANN)).await.expect("is made");
@@ -1002,7 +1012,7 @@ async fn a_reset_works_once_and_ends_every_session(house: House) {
     dead(&house.invite("new@lone.example", Role::Viewer).await).await;
     assert_eq!(people.reset(&link).await.expect("stands"), email(ANN));
     for refused in ["elevenchars", "password1234"] {
-        let refused = people.reset_password(&link, refused).await;
+        let refused = people.reset_password(&link, refused, &visitor(1)).await;
         assert_refused!(refused, PersonError::Password(_));
     }
     for token in [&one, &two] {
@@ -1011,9 +1021,10 @@ async fn a_reset_works_once_and_ends_every_session(house: House) {
     house.sign_in(ANN, ANNS).await.expect("nor to the password");
 
     // Followed twice at once, it works once.
+    let from = visitor(1);
     let (first, second) = tokio::join!(
-        people.reset_password(&link, ANOTHER),
-        people.reset_password(&link, "harbour lights and tyres"),
+        people.reset_password(&link, ANOTHER, &from),
+        people.reset_password(&link, "harbour lights and tyres", &from),
     );
     let now = match (first, second) {
         (Ok(()), Err(PersonError::DeadLink)) => ANOTHER,

@@ -20,8 +20,8 @@ use std::{
 ///   database is made of may know an option.
 /// - `accounts` and `keys` and `inventory` have a pure part (their words and forms), which the database stores, and a part
 ///   that acts, which uses the database. `accounts` itself (`mod.rs`) is the pure part's re-exports.
-/// - The files of the last floor know nothing of the house: time, identity, "run to the end", a certificate and its key, and
-///   the form of a key of ours, since whatever keeps a text must be able to tell that there is a key in it.
+/// - The files of the last floor know nothing of the house: time, identity, "run to the end", the acts of the audit log, a certificate
+///   and its key, and the form of a key of ours, since whatever keeps a text must be able to tell that there is a key in it.
 const RANK: &[(&str, &[&str])] = &[
     ("the program", &["main"]),
     ("the command line", &["cli::"]),
@@ -70,7 +70,7 @@ const RANK: &[(&str, &[&str])] = &[
     ),
     (
         "the ground",
-        &["act", "clock", "ids", "keys::format", "tls"],
+        &["act", "audit", "clock", "ids", "keys::format", "tls"],
     ),
 ];
 

@@ -6,9 +6,10 @@ use serde_json::{Map, Value};
 
 use super::{Email, Slug, sellers::NAME_CHARS_MAX};
 use crate::{
-    clock::{Clock, Time},
+    audit::Act,
+    clock::Clock,
     db::{AuditEntry, Db, DbError, DealerChange, LocationRow, SellerRow},
-    ids::{AuditId, LocationId},
+    ids::LocationId,
     keys::{format::PREFIX, scope::SellerScope},
 };
 
@@ -136,20 +137,9 @@ pub async fn change_locations(
         }
     }
     tx.replace_locations(&locations).await?;
-    tx.append_audit(&changed(clock.now(), scope)).await?;
+    tx.append_audit(&AuditEntry::of(scope, clock.now(), Act::DealerChanged))
+        .await?;
     Ok(tx.commit().await?)
-}
-
-fn changed(at: Time, scope: SellerScope) -> AuditEntry {
-    AuditEntry {
-        id: AuditId::new(),
-        at,
-        actor: scope.actor(),
-        seller: Some(scope.seller()),
-        act: "dealer.changed",
-        key: None,
-        detail: serde_json::json!({}),
-    }
 }
 
 fn parse(body: &Map<String, Value>, with_locations: bool) -> Result<DealerBody, DealerError> {
@@ -373,7 +363,8 @@ pub async fn change(
     if let Some(locations) = &body.locations {
         tx.replace_locations(locations).await?;
     }
-    tx.append_audit(&changed(now, scope)).await?;
+    tx.append_audit(&AuditEntry::of(scope, now, Act::DealerChanged))
+        .await?;
     tx.commit().await?;
     read(db, scope, body.slug.as_str()).await
 }

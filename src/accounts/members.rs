@@ -19,7 +19,8 @@ use super::{
     tokens::Token,
 };
 use crate::{
-    db::{DbError, LinkKind, LinkRow, MemberRow, ScopedTx, UserRow},
+    audit::Act,
+    db::{AuditEntry, DbError, LinkKind, LinkRow, MemberRow, ScopedTx, UserRow},
     ids::{SellerId, UserId},
     keys::scope::{Authority, SellerScope},
 };
@@ -74,14 +75,9 @@ impl People {
             expires_us: now.after(INVITATION_WORKS_FOR),
         };
         tx.insert_invitation(token.digest(), &link).await?;
-        let detail = json!({ "email": email, "role": role });
-        tx.append_audit(&self.audit(
-            scope.actor(),
-            Some(scope.seller()),
-            "member.invited",
-            detail,
-        ))
-        .await?;
+        let entry = AuditEntry::of(scope, now, Act::MemberInvited);
+        tx.append_audit(&entry.with(json!({ "email": email, "role": role })))
+            .await?;
         tx.commit().await?;
         Ok(token)
     }
@@ -95,15 +91,11 @@ impl People {
         let mut tx = self.db.begin_change(scope).await?;
         must_reach(&mut tx, Role::Viewer).await?;
         must_reach_invited(&mut tx, email).await?;
-        tx.take_invitations_back(email.as_str()).await?;
-        let detail = json!({ "email": email });
-        tx.append_audit(&self.audit(
-            scope.actor(),
-            Some(scope.seller()),
-            "member.uninvited",
-            detail,
-        ))
-        .await?;
+        if tx.take_invitations_back(email.as_str()).await? > 0 {
+            let entry = AuditEntry::of(scope, self.clock.now(), Act::MemberUninvited);
+            tx.append_audit(&entry.with(json!({ "email": email })))
+                .await?;
+        }
         Ok(tx.commit().await?)
     }
 
@@ -185,8 +177,9 @@ impl People {
             Err(DbError::Unique) => return Err(PersonError::IsMember(email.to_string())),
             other => other?,
         }
-        let detail = json!({ "user": user.id, "role": role, "invited_by": link.made_by });
-        tx.append_audit(&self.audit(actor(user.id), Some(seller), "member.joined", detail))
+        let entry = AuditEntry::of_person(user.id, visitor.address, now, Act::MemberJoined);
+        let detail = json!({ "role": role, "invited_by": link.made_by, "new_user": is_new });
+        tx.append_audit(&entry.on_seller(seller).with(detail))
             .await?;
         tx.commit().await?;
         let session = self.begin_session(&user, visitor, before).await?;
@@ -208,13 +201,18 @@ impl People {
         if old == Role::Owner && role != Role::Owner && tx.count_owners().await? <= 1 {
             return Err(PersonError::LastOwner);
         }
-        tx.set_role(user, role).await?;
-        if !role.may_manage(old) {
-            tx.take_back_invitations_by(&actor(user)).await?;
+        if role == old {
+            return Ok(());
         }
-        let detail = json!({ "user": user, "from": old, "to": role });
-        let entry = self.audit(scope.actor(), Some(scope.seller()), "member.role", detail);
-        tx.append_audit(&entry).await?;
+        tx.set_role(user, role).await?;
+        let uninvited = if role.may_manage(old) {
+            Vec::new()
+        } else {
+            tx.take_back_invitations_by(&actor(user)).await?
+        };
+        let entry = AuditEntry::of(scope, self.clock.now(), Act::MemberRole).about(user);
+        let detail = json!({ "from": old, "to": role, "uninvited": uninvited });
+        tx.append_audit(&entry.with(detail)).await?;
         Ok(tx.commit().await?)
     }
 
@@ -230,15 +228,10 @@ impl People {
         }
         tx.delete_membership(user).await?;
         tx.take_invitations_back(&row.email).await?;
-        tx.take_back_invitations_by(&actor(user)).await?;
-        let detail = json!({ "user": user, "role": old });
-        tx.append_audit(&self.audit(
-            scope.actor(),
-            Some(scope.seller()),
-            "member.removed",
-            detail,
-        ))
-        .await?;
+        let uninvited = tx.take_back_invitations_by(&actor(user)).await?;
+        let entry = AuditEntry::of(scope, self.clock.now(), Act::MemberRemoved).about(user);
+        tx.append_audit(&entry.with(json!({ "role": old, "uninvited": uninvited })))
+            .await?;
         Ok(tx.commit().await?)
     }
 
@@ -274,12 +267,12 @@ impl People {
         tx.locked_password(user.id).await?;
         tx.take_links_back(LinkKind::Reset, email.as_str(), None)
             .await?;
-        tx.end_sessions_of(user.id, None).await?;
+        let ended = tx.end_sessions_of(user.id, None).await?;
         tx.insert_link(LinkKind::Reset, token.digest(), &link)
             .await?;
-        let detail = json!({ "user": user.id });
-        let entry = self.audit(link.made_by, None, "password.reset-link", detail);
-        tx.append_audit(&entry).await?;
+        let entry = AuditEntry::of_operator(now, Act::PasswordResetLink).about(user.id);
+        tx.append_audit(&entry.with(json!({ "ended": ended })))
+            .await?;
         tx.commit().await?;
         Ok(token)
     }
@@ -292,7 +285,12 @@ impl People {
     }
 
     /// Uses a reset up: sets the password and ends every session of the User. They sign in with the new one.
-    pub async fn reset_password(&self, token: &Token, password: &str) -> Result<(), PersonError> {
+    pub async fn reset_password(
+        &self,
+        token: &Token,
+        password: &str,
+        visitor: &Visitor,
+    ) -> Result<(), PersonError> {
         let email = self.reset(token).await?;
         let hash = Password::new(password, &[email.as_str()])?.hash().await?;
         let user = self.db.user_by_email(&email).await?;
@@ -303,8 +301,10 @@ impl People {
         let link = tx.take_link(LinkKind::Reset, token.digest()).await?;
         self.still_good(link)?;
         tx.replace_password(user.id, &old, &hash).await?;
-        tx.end_sessions_of(user.id, None).await?;
-        tx.append_audit(&self.audit(actor(user.id), None, "password.reset", json!({})))
+        let ended = tx.end_sessions_of(user.id, None).await?;
+        let now = self.clock.now();
+        let entry = AuditEntry::of_person(user.id, visitor.address, now, Act::PasswordReset);
+        tx.append_audit(&entry.with(json!({ "ended": ended })))
             .await?;
         Ok(tx.commit().await?)
     }

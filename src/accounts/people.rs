@@ -13,8 +13,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    db::{AuditEntry, Db, DbError},
-    ids::{AuditId, SellerId},
+    db::{Db, DbError},
 };
 
 /// See the module.
@@ -95,24 +94,5 @@ impl People {
                 now.before(FAILURES_COUNT_FOR),
             )
             .await
-    }
-
-    /// An entry of the audit log about a person, a session or a member, made now.
-    pub(super) fn audit(
-        &self,
-        actor: String,
-        seller: Option<SellerId>,
-        act: &'static str,
-        detail: serde_json::Value,
-    ) -> AuditEntry {
-        AuditEntry {
-            id: AuditId::new(),
-            at: self.clock.now(),
-            actor,
-            seller,
-            act,
-            key: None,
-            detail,
-        }
     }
 }

@@ -7,9 +7,10 @@ use super::{
     passwords::{Password, PasswordError},
 };
 use crate::{
+    audit::Act,
     clock::Clock,
     db::{AuditEntry, Db, DbError, NewSeller},
-    ids::{AuditId, SellerId, UserId},
+    ids::{SellerId, UserId},
 };
 
 /// Characters of a Seller's name at most.
@@ -91,16 +92,9 @@ pub async fn create_seller(
     }
     tx.insert_membership(user, seller.id, Role::Owner, now)
         .await?;
-    tx.append_audit(&AuditEntry {
-        id: AuditId::new(),
-        at: now,
-        actor: "operator".into(),
-        seller: Some(seller.id),
-        act: "seller.created",
-        key: None,
-        detail: serde_json::json!({"slug": slug, "owner": user}),
-    })
-    .await?;
+    let entry = AuditEntry::of_operator(now, Act::SellerCreated).on_seller(seller.id);
+    let entry = entry.about(user).with(serde_json::json!({"slug": slug}));
+    tx.append_audit(&entry).await?;
     tx.commit().await?;
     Ok(CreatedSeller {
         seller: seller.id,

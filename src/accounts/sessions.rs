@@ -7,7 +7,7 @@
 //!
 //! Never: a Seller remembered as "the current one" of a session: every page and every form names its own.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use serde_json::json;
 
@@ -19,8 +19,9 @@ use super::{
     tokens::Token,
 };
 use crate::{
+    audit::Act,
     clock::Time,
-    db::{DbError, MembershipRow, SessionRow, UserRow, WriteTx},
+    db::{AuditEntry, DbError, MembershipRow, SessionRow, UserRow, WriteTx},
     ids::{SellerId, SessionId, UserId},
     keys::scope::SellerScope,
 };
@@ -41,6 +42,8 @@ const SEEN_GRAIN: Duration = Duration::from_secs(60);
 pub struct Session {
     row: SessionRow,
     memberships: Vec<MembershipRow>,
+    /// Where the request came from that it was found for.
+    address: IpAddr,
 }
 
 /// A User as a member of one Seller: the proof by which a page comes to name that Seller.
@@ -48,6 +51,7 @@ pub struct Session {
 pub struct Member {
     membership: MembershipRow,
     user: UserId,
+    address: IpAddr,
 }
 
 impl Session {
@@ -96,7 +100,13 @@ impl Session {
         Member {
             membership: membership.clone(),
             user: self.row.user_id,
+            address: self.address,
         }
+    }
+
+    /// An act of the session's User on what is their own.
+    fn entry(&self, at: Time, act: Act) -> AuditEntry {
+        AuditEntry::of_person(self.user(), self.address, at, act)
     }
 }
 
@@ -104,7 +114,7 @@ impl Member {
     /// The right to look at the Seller's rows, and to change them if the role is [`Role::may_act`]; the database fences
     /// every write of somebody whose role is not.
     pub fn scope(&self) -> SellerScope {
-        SellerScope::by_membership(self.membership.seller_id, self.user)
+        SellerScope::by_membership(self.membership.seller_id, self.user).from_address(self.address)
     }
 
     /// How far the User may act.
@@ -149,7 +159,11 @@ impl People {
             tracing::warn!(%error, "a session's use cannot be noted");
         }
         let memberships = self.db.memberships_of(row.user_id).await?;
-        Ok(Some(Session { row, memberships }))
+        Ok(Some(Session {
+            row,
+            memberships,
+            address: visitor.address,
+        }))
     }
 
     async fn touch(&self, session: SessionId, now: Time, visitor: &Visitor) -> Result<(), DbError> {
@@ -196,13 +210,19 @@ impl People {
         };
         let mut tx = self.db.begin_in_turn().await?;
         must_be_theirs(&mut tx, user).await?;
-        if let Some(before) = before {
-            tx.end_session(before.user(), before.id()).await?;
+        if let Some(before) = before
+            && tx.end_session(before.user(), before.id()).await?
+        {
+            // Whoever signs in ends it, and whoever's it was reads of it.
+            let entry = AuditEntry::of_person(user.id, visitor.address, now, Act::SessionEnded);
+            let detail = json!({ "session": before.id(), "by_sign_in": row.id });
+            tx.append_audit(&entry.about(before.user()).with(detail))
+                .await?;
         }
         tx.insert_session(&row, token.digest()).await?;
-        tx.keep_sessions(user.id, SESSIONS_MAX).await?;
-        let detail = json!({ "session": row.id });
-        tx.append_audit(&self.audit(actor(user.id), None, "session.began", detail))
+        let ended = tx.keep_sessions(user.id, SESSIONS_MAX).await?;
+        let entry = AuditEntry::of_person(user.id, visitor.address, now, Act::SessionBegan);
+        tx.append_audit(&entry.with(json!({ "session": row.id, "ended": ended })))
             .await?;
         tx.commit().await?;
         Ok(token)
@@ -219,12 +239,16 @@ impl People {
         let token = Token::generate()?;
         let mut tx = self.db.begin_in_turn().await?;
         must_be_theirs(&mut tx, &user).await?;
-        let there = tx
-            .confirm_session(session.id(), token.digest(), self.clock.now())
-            .await?;
-        if !there {
+        let now = self.clock.now();
+        if !tx
+            .confirm_session(session.id(), token.digest(), now)
+            .await?
+        {
             return Err(PersonError::SignedOut);
         }
+        let entry = session.entry(now, Act::PasswordConfirmed);
+        tx.append_audit(&entry.with(json!({ "session": session.id() })))
+            .await?;
         tx.commit().await?;
         Ok(token)
     }
@@ -264,33 +288,39 @@ impl People {
             return Ok(None);
         };
         let memberships = self.db.memberships_of(row.user_id).await?;
-        Ok(Some(Session { row, memberships }))
+        Ok(Some(Session {
+            row,
+            memberships,
+            address: session.address,
+        }))
     }
 
-    /// Ends one of a User's sessions.
-    pub async fn end_session(&self, user: UserId, session: SessionId) -> Result<(), DbError> {
+    /// Ends one of the sessions of whoever this one belongs to; it may be this one.
+    pub async fn end_session(&self, by: &Session, session: SessionId) -> Result<(), DbError> {
         let mut tx = self.db.begin_in_turn().await?;
-        if tx.end_session(user, session).await? {
-            let detail = json!({ "session": session });
-            tx.append_audit(&self.audit(actor(user), None, "session.ended", detail))
-                .await?;
+        if tx.end_session(by.user(), session).await? {
+            let entry = by.entry(self.clock.now(), Act::SessionEnded);
+            let detail = json!({ "session": session, "by_session": by.id() });
+            tx.append_audit(&entry.with(detail)).await?;
         }
         tx.commit().await
     }
 
-    /// Ends all of a User's sessions but one; how many those were.
+    /// Ends all the sessions of whoever this one belongs to, or all but one; how many those were.
     pub async fn end_other_sessions(
         &self,
-        user: UserId,
+        by: &Session,
         but: Option<SessionId>,
-    ) -> Result<u64, DbError> {
+    ) -> Result<usize, DbError> {
         let mut tx = self.db.begin_in_turn().await?;
-        let ended = tx.end_sessions_of(user, but).await?;
-        let detail = json!({ "sessions": ended });
-        tx.append_audit(&self.audit(actor(user), None, "sessions.ended", detail))
-            .await?;
+        let ended = tx.end_sessions_of(by.user(), but).await?;
+        if !ended.is_empty() {
+            let entry = by.entry(self.clock.now(), Act::SessionsEnded);
+            let detail = json!({ "ended": ended, "by_session": by.id() });
+            tx.append_audit(&entry.with(detail)).await?;
+        }
         tx.commit().await?;
-        Ok(ended)
+        Ok(ended.len())
     }
 
     /// Gives the session's User another password; every other session of theirs ends. The old password is asked for
@@ -316,15 +346,17 @@ impl People {
         {
             return Err(PersonError::WrongPassword);
         }
-        tx.end_sessions_of(user.id, Some(session.id())).await?;
+        let ended = tx.end_sessions_of(user.id, Some(session.id())).await?;
+        let now = self.clock.now();
         if !tx
-            .confirm_session(session.id(), token.digest(), self.clock.now())
+            .confirm_session(session.id(), token.digest(), now)
             .await?
         {
             return Err(PersonError::SignedOut);
         }
-        let entry = self.audit(actor(user.id), None, "password.changed", json!({}));
-        tx.append_audit(&entry).await?;
+        let entry = session.entry(now, Act::PasswordChanged);
+        let detail = json!({ "session": session.id(), "ended": ended });
+        tx.append_audit(&entry.with(detail)).await?;
         tx.commit().await?;
         Ok(token)
     }

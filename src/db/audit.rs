@@ -1,11 +1,18 @@
-//! The audit log: who did what, when, to whom.
+//! The audit log: who did what, when, from where, to whom.
 //!
-//! Never: an entry changed, but for the receipt that an act gets once it is complete; nor removed before its time.
+//! Never: an entry changed, but for the receipt that an act gets once it is complete and the address that it loses in time;
+//! nor removed before its time.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+use sqlx::FromRow;
 
 use super::{Db, DbError, ScopedTx, WriteTx, on_db, on_tx};
 use crate::{
+    audit::{Act, ActKind},
     clock::Time,
-    ids::{AuditId, KeyId, SellerId},
+    ids::{AuditId, KeyId, SellerId, UserId},
     keys::scope::SellerScope,
 };
 
@@ -16,34 +23,170 @@ pub struct AuditEntry {
     pub id: AuditId,
     /// When.
     pub at: Time,
-    /// Who: `operator`, or `key:` and an id.
+    /// Who: `operator`, `user:` and an id, or `key:` and an id.
     pub actor: String,
-    /// To which Seller.
+    /// From where; `None` on the server.
+    pub address: Option<IpAddr>,
+    /// To which Seller. Without one it is a person's own affair ([`AuditEntry::user`]), and each Seller that the person is a
+    /// member of at that moment sees it.
     pub seller: Option<SellerId>,
-    /// What, such as `key.generated`.
-    pub act: &'static str,
+    /// What.
+    pub act: Act,
     /// To which key.
     pub key: Option<KeyId>,
-    /// What else is worth knowing; never a key.
-    pub detail: serde_json::Value,
+    /// To whom.
+    pub user: Option<UserId>,
+    /// What else is worth knowing, a JSON object; never a key.
+    pub detail: Value,
 }
 
+impl AuditEntry {
+    /// An act on a scope's Seller by whoever the scope was given to.
+    pub fn of(scope: SellerScope, at: Time, act: Act) -> Self {
+        Self {
+            actor: scope.actor(),
+            address: scope.address(),
+            seller: Some(scope.seller()),
+            ..Self::of_operator(at, act)
+        }
+    }
+
+    /// A person's act on what is their own.
+    pub fn of_person(user: UserId, address: IpAddr, at: Time, act: Act) -> Self {
+        Self {
+            actor: format!("user:{user}"),
+            address: Some(address),
+            user: Some(user),
+            ..Self::of_operator(at, act)
+        }
+    }
+
+    /// An act of the operator's, on the server.
+    pub fn of_operator(at: Time, act: Act) -> Self {
+        Self {
+            id: AuditId::new(),
+            at,
+            actor: "operator".to_owned(),
+            address: None,
+            seller: None,
+            act,
+            key: None,
+            user: None,
+            detail: Value::Object(serde_json::Map::new()),
+        }
+    }
+
+    /// On which Seller.
+    pub fn on_seller(self, seller: SellerId) -> Self {
+        Self {
+            seller: Some(seller),
+            ..self
+        }
+    }
+
+    /// On which key.
+    pub fn on_key(self, key: Option<KeyId>) -> Self {
+        Self { key, ..self }
+    }
+
+    /// About whom.
+    pub fn about(self, user: UserId) -> Self {
+        Self {
+            user: Some(user),
+            ..self
+        }
+    }
+
+    /// With what else is worth knowing.
+    pub fn with(self, detail: Value) -> Self {
+        Self { detail, ..self }
+    }
+}
+
+/// An entry as it is read, with the names of whom it is about, as far as they are still known.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub struct AuditRow {
+    /// The entry's id, by which pages follow one another.
+    pub id: AuditId,
+    /// When.
+    pub at_us: Time,
+    /// Who: `operator`, `user:` and an id, or `key:` and an id.
+    pub actor: String,
+    /// The address of the User who acted.
+    pub actor_email: Option<String>,
+    /// The last four characters of the key that acted.
+    pub actor_hint: Option<String>,
+    /// From where; `None` on the server, and once it is kept no longer.
+    pub address: Option<String>,
+    /// What.
+    pub act: Act,
+    /// To which key.
+    pub key_id: Option<KeyId>,
+    /// That key's last four characters.
+    pub key_hint: Option<String>,
+    /// To whom.
+    pub user_id: Option<UserId>,
+    /// That User's address.
+    pub user_email: Option<String>,
+    /// What else is worth knowing, a JSON object.
+    pub detail: String,
+    /// The receipt of an act on keys, as JSON.
+    pub receipt: Option<String>,
+}
+
+/// What a Seller sees: its own entries and, from the other table, those of people who were its members when they acted.
+/// Two halves, each in the order of an index of its own.
+macro_rules! entries {
+    ($range:literal, $filter:literal, $order:literal, $limit:literal) => {
+        concat!(
+            "SELECT e.id, e.at_us, e.actor, au.email AS actor_email, ak.hint AS actor_hint, e.address, e.act, e.key_id, ",
+            "COALESCE(k.hint, sk.hint) AS key_hint, e.user_id, u.email AS user_email, e.detail, e.receipt FROM (",
+            "SELECT * FROM (SELECT a.* FROM audit_log a WHERE a.seller_id = $1 AND a.id ", $range, " $2", $filter,
+            " ORDER BY a.id ", $order, " LIMIT ", $limit, ") own UNION ALL ",
+            "SELECT * FROM (SELECT a.* FROM audit_also s JOIN audit_log a ON a.id = s.entry_id ",
+            "WHERE s.seller_id = $1 AND s.entry_id ", $range, " $2", $filter,
+            " ORDER BY s.entry_id ", $order, " LIMIT ", $limit, ") also) e ",
+            "LEFT JOIN users au ON e.actor LIKE 'user:%' AND au.id = substr(e.actor, 6) ",
+            "LEFT JOIN api_keys ak ON e.actor LIKE 'key:%' AND ak.id = substr(e.actor, 5) ",
+            "LEFT JOIN api_keys k ON k.id = e.key_id LEFT JOIN staged_keys sk ON sk.id = e.key_id ",
+            "LEFT JOIN users u ON u.id = e.user_id ORDER BY e.id ", $order, " LIMIT ", $limit
+        )
+    };
+}
+
+/// Before every entry's id, and behind it.
+const FIRST_ID: &str = "";
+const LAST_ID: &str = "~";
+
 impl WriteTx {
-    /// Adds an entry.
+    /// Adds an entry, and with one that has no Seller, which Sellers see it.
     pub async fn append_audit(&mut self, entry: &AuditEntry) -> Result<(), DbError> {
-        const SQL: &str = "INSERT INTO audit_log (id, at_us, actor, seller_id, act, key_id, detail) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        const SQL: &str = "INSERT INTO audit_log \
+             (id, at_us, actor, address, seller_id, act, key_id, user_id, detail) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        const ALSO: &str = "INSERT INTO audit_also (seller_id, entry_id) \
+             SELECT seller_id, $2 FROM memberships WHERE user_id = $1";
         on_tx!(self, |conn| sqlx::query(SQL)
             .bind(entry.id)
             .bind(entry.at)
             .bind(&entry.actor)
+            .bind(entry.address.map(|address| address.to_string()))
             .bind(entry.seller)
             .bind(entry.act)
             .bind(entry.key)
+            .bind(entry.user)
             .bind(entry.detail.to_string())
             .execute(conn)
             .await
             .map(drop))?;
+        if let (None, Some(user)) = (entry.seller, entry.user) {
+            on_tx!(self, |conn| sqlx::query(ALSO)
+                .bind(user)
+                .bind(entry.id)
+                .execute(conn)
+                .await
+                .map(drop))?;
+        }
         Ok(())
     }
 
@@ -84,15 +227,59 @@ impl Db {
         tx.commit().await
     }
 
-    /// A Seller's acts, oldest first: `(act, actor, detail, receipt)`.
-    pub async fn audit_of_seller(
+    /// Forgets from where things were done before this time; that they were done stays.
+    pub async fn forget_audit_addresses_before(&self, at: Time) -> Result<(), DbError> {
+        const SQL: &str =
+            "UPDATE audit_log SET address = NULL WHERE at_us < $1 AND address IS NOT NULL";
+        let mut tx = self.begin().await?;
+        on_tx!(tx, |conn| sqlx::query(SQL)
+            .bind(at)
+            .execute(conn)
+            .await
+            .map(drop))?;
+        tx.commit().await
+    }
+
+    /// The newest entries that the scope's Seller sees, the last one first: of every kind or of one, before an entry if one
+    /// is given.
+    pub async fn newest_audit(
         &self,
         scope: SellerScope,
+        kind: Option<ActKind>,
+        before: Option<AuditId>,
         limit: i64,
-    ) -> Result<Vec<(String, String, String, Option<String>)>, DbError> {
-        const SQL: &str = "SELECT act, actor, detail, receipt FROM audit_log WHERE seller_id = $1 ORDER BY id LIMIT $2";
+    ) -> Result<Vec<AuditRow>, DbError> {
+        const SQL: &str = entries!(
+            "<",
+            " AND (a.act LIKE $3 OR a.act LIKE $4 OR a.act LIKE $5)",
+            "DESC",
+            "$6"
+        );
+        let [one, two, three] = kind.map_or(["%"; 3], ActKind::patterns);
+        let before = before.map_or_else(|| LAST_ID.to_owned(), AuditId::to_text);
         Ok(on_db!(self, |pool| sqlx::query_as(SQL)
             .bind(scope.seller())
+            .bind(before)
+            .bind(one)
+            .bind(two)
+            .bind(three)
+            .bind(limit)
+            .fetch_all(pool)
+            .await)?)
+    }
+
+    /// The oldest entries that the scope's Seller sees, the first one first, behind an entry if one is given.
+    pub async fn oldest_audit(
+        &self,
+        scope: SellerScope,
+        after: Option<AuditId>,
+        limit: i64,
+    ) -> Result<Vec<AuditRow>, DbError> {
+        const SQL: &str = entries!(">", "", "ASC", "$3");
+        let after = after.map_or_else(|| FIRST_ID.to_owned(), AuditId::to_text);
+        Ok(on_db!(self, |pool| sqlx::query_as(SQL)
+            .bind(scope.seller())
+            .bind(after)
             .bind(limit)
             .fetch_all(pool)
             .await)?)

@@ -33,7 +33,7 @@ use sqlx::{
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 pub use self::{
-    audit::AuditEntry,
+    audit::{AuditEntry, AuditRow},
     error::DbError,
     keys::{IdentifiedKey, KeyRow, StagedBecomes, StagedRow},
     listings::{ListingCounts, ListingFilter},

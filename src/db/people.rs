@@ -320,23 +320,22 @@ impl WriteTx {
             .await)?)
     }
 
-    /// Takes back every link of a kind that an address holds: to one Seller, or wherever it leads.
+    /// Takes back every link of a kind that an address holds: to one Seller, or wherever it leads. How many.
     pub async fn take_links_back(
         &mut self,
         kind: LinkKind,
         email: &str,
         seller: Option<SellerId>,
-    ) -> Result<(), DbError> {
+    ) -> Result<u64, DbError> {
         const SQL: &str = "DELETE FROM account_links WHERE kind = $1 AND email = $2 \
              AND ($3 IS NULL OR seller_id = $3)";
-        on_tx!(self, |conn| sqlx::query(SQL)
+        Ok(on_tx!(self, |conn| sqlx::query(SQL)
             .bind(kind.as_str())
             .bind(email)
             .bind(seller)
             .execute(conn)
             .await
-            .map(drop))?;
-        Ok(())
+            .map(|done| done.rows_affected()))?)
     }
 
     /// Notes a failure to sign in, once under each of its subjects.
@@ -422,17 +421,16 @@ impl ScopedTx {
             .await
     }
 
-    /// Takes back the invitations to the scope's Seller that somebody made, named as the audit log names them.
-    pub async fn take_back_invitations_by(&mut self, maker: &str) -> Result<(), DbError> {
+    /// Takes back the invitations to the scope's Seller that somebody made, named as the audit log names them. To whom they
+    /// were.
+    pub async fn take_back_invitations_by(&mut self, maker: &str) -> Result<Vec<String>, DbError> {
         const SQL: &str = "DELETE FROM account_links \
-             WHERE kind = 'invitation' AND seller_id = $1 AND made_by = $2";
-        on_tx!(self.tx, |conn| sqlx::query(SQL)
+             WHERE kind = 'invitation' AND seller_id = $1 AND made_by = $2 RETURNING email";
+        Ok(on_tx!(self.tx, |conn| sqlx::query_scalar(SQL)
             .bind(self.scope.seller())
             .bind(maker)
-            .execute(conn)
-            .await
-            .map(drop))?;
-        Ok(())
+            .fetch_all(conn)
+            .await)?)
     }
 
     /// The roles in which an address is invited to the scope's Seller.
@@ -446,8 +444,8 @@ impl ScopedTx {
             .await)?)
     }
 
-    /// Takes back the invitations to the scope's Seller that an address holds.
-    pub async fn take_invitations_back(&mut self, email: &str) -> Result<(), DbError> {
+    /// Takes back the invitations to the scope's Seller that an address holds; how many.
+    pub async fn take_invitations_back(&mut self, email: &str) -> Result<u64, DbError> {
         let seller = self.scope.seller();
         self.tx
             .take_links_back(LinkKind::Invitation, email, Some(seller))

@@ -131,31 +131,34 @@ impl WriteTx {
         Ok(done > 0)
     }
 
-    /// Ends a User's sessions, all or all but one; how many.
+    /// Ends a User's sessions, all or all but one; which.
     pub async fn end_sessions_of(
         &mut self,
         user: UserId,
         but: Option<SessionId>,
-    ) -> Result<u64, DbError> {
-        const SQL: &str = "DELETE FROM sessions WHERE user_id = $1 AND ($2 IS NULL OR id <> $2)";
-        Ok(on_tx!(self, |conn| sqlx::query(SQL)
+    ) -> Result<Vec<SessionId>, DbError> {
+        const SQL: &str = "DELETE FROM sessions WHERE user_id = $1 AND ($2 IS NULL OR id <> $2) \
+             RETURNING id";
+        Ok(on_tx!(self, |conn| sqlx::query_scalar(SQL)
             .bind(user)
             .bind(but)
-            .execute(conn)
-            .await
-            .map(|done| done.rows_affected()))?)
+            .fetch_all(conn)
+            .await)?)
     }
 
-    /// Ends all of a User's sessions but the so many that were used last.
-    pub async fn keep_sessions(&mut self, user: UserId, most: i64) -> Result<(), DbError> {
+    /// Ends all of a User's sessions but the so many that were used last; which.
+    pub async fn keep_sessions(
+        &mut self,
+        user: UserId,
+        most: i64,
+    ) -> Result<Vec<SessionId>, DbError> {
         const SQL: &str = "DELETE FROM sessions WHERE user_id = $1 AND id NOT IN \
-             (SELECT id FROM sessions WHERE user_id = $1 ORDER BY seen_us DESC, id DESC LIMIT $2)";
-        on_tx!(self, |conn| sqlx::query(SQL)
+             (SELECT id FROM sessions WHERE user_id = $1 ORDER BY seen_us DESC, id DESC LIMIT $2) \
+             RETURNING id";
+        Ok(on_tx!(self, |conn| sqlx::query_scalar(SQL)
             .bind(user)
             .bind(most)
-            .execute(conn)
-            .await
-            .map(drop))?;
-        Ok(())
+            .fetch_all(conn)
+            .await)?)
     }
 }

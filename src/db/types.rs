@@ -8,6 +8,7 @@ use sqlx::{Database, Decode, Encode, Type, encode::IsNull, error::BoxDynError};
 
 use crate::{
     accounts::{Plan, Role},
+    audit::Act,
     clock::Time,
     ids::{AuditId, KeyId, ListingId, LocationId, SellerId, SessionId, UserId},
     inventory::{listing::ListingStatus, vin::Vin},
@@ -56,6 +57,7 @@ as_text! {
     ListingStatus => |status| status.as_str().into(),
     Plan => |plan| plan.as_str().into(),
     Role => |role| role.as_str().into(),
+    Act => |act| act.as_str().into(),
 }
 
 impl<DB: Database> Type<DB> for Time

@@ -20,21 +20,21 @@ use crate::{
     keys::{scope::SellerScope, usage, verify::Caller},
 };
 
-/// What the edge leaves with a request whose key it found good.
+/// What the edge leaves with a request whose key it found good: the key's holder, and where they are.
 #[derive(Clone, Copy)]
-pub(super) struct Verified(pub(super) Caller);
+pub(super) struct Verified(pub(super) Caller, pub(super) IpAddr);
 
 /// What the edge leaves with a request for a page: where it came from.
 #[derive(Clone, Copy)]
 pub(super) struct ClientAddress(pub(super) IpAddr);
 
 /// The holder of a live Seller key.
-pub struct SellerCaller(Caller);
+pub struct SellerCaller(Caller, IpAddr);
 
 impl SellerCaller {
     /// The right to act on the key's Seller.
     pub fn scope(&self) -> SellerScope {
-        self.0.scope()
+        self.0.scope().from_address(self.1)
     }
 
     /// The key.
@@ -48,7 +48,7 @@ impl<S: Sync> FromRequestParts<S> for SellerCaller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         match parts.extensions.get::<Verified>() {
-            Some(Verified(caller)) => Ok(Self(*caller)),
+            Some(Verified(caller, address)) => Ok(Self(*caller, *address)),
             // A route outside /api/v1/ asked for a Seller: a defect in the table, and never a way in.
             None => {
                 tracing::error!("a route asked for a Seller where no key is checked");
@@ -131,7 +131,10 @@ impl SignedIn {
 
     /// The same, of a role that may change things.
     pub fn actor_of_form(&self, form: &Fields) -> Result<Member, Problem> {
-        let member = self.member_of_form(form)?;
+        self.must_act(self.member_of_form(form)?)
+    }
+
+    fn must_act(&self, member: Member) -> Result<Member, Problem> {
         if member.role().may_act() {
             Ok(member)
         } else {

@@ -154,7 +154,7 @@ async fn answer(
     let mut known = Known::Nobody;
     let mut limit = None;
     let admitted = if is_api {
-        admit(state, &mut request, began, &mut known, &mut limit)
+        admit(state, &mut request, client, began, &mut known, &mut limit)
     } else {
         admit_unknown(state, &request, side)
     };
@@ -293,6 +293,7 @@ fn admit_unknown(state: &State, request: &Request<Body>, side: Side) -> Result<(
 fn admit(
     state: &State,
     request: &mut Request<Body>,
+    client: IpAddr,
     now: BootTime,
     known: &mut Known,
     limit: &mut Option<(Policy, Allowance)>,
@@ -339,7 +340,7 @@ fn admit(
             )));
         }
     }
-    request.extensions_mut().insert(Verified(caller));
+    request.extensions_mut().insert(Verified(caller, client));
     Ok(())
 }
 

@@ -23,9 +23,10 @@ use super::{
 };
 use crate::{
     act::{ActDied, run_to_end},
+    audit::Act,
     clock::Clock,
     db::{AuditEntry, Db, DbError, ListingFilter},
-    ids::{AuditId, SellerId},
+    ids::SellerId,
     keys::scope::{OperatorAuthority, SellerScope},
 };
 
@@ -230,16 +231,9 @@ impl Inventory {
             let Some((listing, seller)) = tx.release_listing(vin, now).await? else {
                 return Err(InventoryError::NotListed);
             };
-            tx.append_audit(&AuditEntry {
-                id: AuditId::new(),
-                at: now,
-                actor: "operator".into(),
-                seller: Some(seller),
-                act: "listing.released",
-                key: None,
-                detail: serde_json::json!({"vin": vin, "listing": listing}),
-            })
-            .await?;
+            let entry = AuditEntry::of_operator(now, Act::ListingReleased).on_seller(seller);
+            let detail = serde_json::json!({"vin": vin, "listing": listing});
+            tx.append_audit(&entry.with(detail)).await?;
             let _stale = Stale {
                 cache: &own.cache,
                 seller,

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     act::{ActDied, run_to_end},
+    audit::Act,
     clock::Time,
     db::{AuditEntry, DbError, ScopedTx, StagedBecomes},
     ids::{AuditId, KeyId},
@@ -133,15 +134,19 @@ impl Keys {
         let now = self.clock.now();
         must_be_at(&mut tx, seen_version).await?;
         let mut change = Change::of(scope);
-        change.died(tx.end_staging(StagedBecomes::Discarded, now).await?);
+        let discarded = tx.end_staging(StagedBecomes::Discarded, now).await?;
+        change.died(discarded);
         let replaced = tx.end_live_key("replaced", None, now).await?;
         change.died(replaced);
         tx.insert_live_key(key, secret.digest(), secret.hint(), &scope.actor(), now)
             .await?;
         change.put(key, secret.digest(), Standing::Live);
         let replaced = replaced.map(|(old, _)| old);
-        let detail = json!({ "hint": secret.hint().to_string(), "replaced": replaced });
-        let act = self.audit(scope, now, "key.generated", Some(key), detail);
+        let discarded = discarded.map(|(old, _)| old);
+        let hint = secret.hint().to_string();
+        let detail = json!({ "hint": hint, "replaced": replaced, "discarded": discarded });
+        let act = AuditEntry::of(scope, now, Act::KeyGenerated).on_key(Some(key));
+        let act = act.with(detail);
         let receipt = self.conclude(turn, tx, change, &act).await?;
 
         self.complete(act.id, &receipt, Some(key))
@@ -187,8 +192,9 @@ impl Keys {
             .await?;
         change.put(key, secret.digest(), Standing::Staged);
         let replaced = before.map(|(old, _)| old);
-        let detail = json!({ "hint": secret.hint().to_string(), "replaced": replaced });
-        let act = self.audit(scope, now, "key.prepared", Some(key), detail);
+        let detail = json!({ "hint": secret.hint().to_string(), "discarded": replaced });
+        let act = AuditEntry::of(scope, now, Act::KeyPrepared).on_key(Some(key));
+        let act = act.with(detail);
         let receipt = self.conclude(turn, tx, change, &act).await?;
 
         self.complete(act.id, &receipt, Some(key))
@@ -234,9 +240,10 @@ impl Keys {
         change.put(key, digest, Standing::Live);
         let replaced = replaced.map(|(old, _)| old);
         let detail = json!({ "hint": staged.hint, "replaced": replaced });
-        let act = self.audit(scope, now, "key.cut-over", Some(key), detail);
+        let act = AuditEntry::of(scope, now, Act::KeyCutOver).on_key(Some(key));
+        let act = act.with(detail);
         let receipt = self.conclude(turn, tx, change, &act).await?;
-        self.file(act.id, &receipt, key).await;
+        self.file(&act, &receipt).await;
         Ok(CutOver {
             key,
             replaced,
@@ -271,9 +278,9 @@ impl Keys {
             });
         };
         change.died(Some((key, digest)));
-        let act = self.audit(scope, now, "key.discarded", Some(key), json!({}));
+        let act = AuditEntry::of(scope, now, Act::KeyDiscarded).on_key(Some(key));
         let receipt = self.conclude(turn, tx, change, &act).await?;
-        self.file(act.id, &receipt, key).await;
+        self.file(&act, &receipt).await;
         Ok(Discarded {
             key: Some(key),
             receipt,
@@ -307,12 +314,11 @@ impl Keys {
             });
         }
         let key = live.map(|(key, _)| key);
-        let detail = json!({ "reason": reason, "discarded": staged.map(|(key, _)| key) });
-        let act = self.audit(scope, now, "key.expired", key, detail);
+        let discarded = staged.map(|(key, _)| key);
+        let act = AuditEntry::of(scope, now, Act::KeyExpired).on_key(key.or(discarded));
+        let act = act.with(json!({ "reason": reason, "discarded": discarded }));
         let receipt = self.conclude(turn, tx, change, &act).await?;
-        if let Some(key) = key {
-            self.file(act.id, &receipt, key).await;
-        }
+        self.file(&act, &receipt).await;
         Ok(Expired { key, receipt })
     }
 
@@ -333,29 +339,10 @@ impl Keys {
             .await
     }
 
-    fn audit(
-        &self,
-        scope: SellerScope,
-        at: Time,
-        act: &'static str,
-        key: Option<KeyId>,
-        detail: serde_json::Value,
-    ) -> AuditEntry {
-        AuditEntry {
-            id: AuditId::new(),
-            at,
-            actor: scope.actor(),
-            seller: Some(scope.seller()),
-            act,
-            key,
-            detail,
-        }
-    }
-
     /// Files the receipt of an act that shows no key. The act is done whatever becomes of this.
-    async fn file(&self, act: AuditId, receipt: &Receipt, key: KeyId) {
-        if let Err(error) = self.complete(act, receipt, None).await {
-            tracing::error!(%error, %key, "the receipt of an act could not be filed");
+    async fn file(&self, act: &AuditEntry, receipt: &Receipt) {
+        if let Err(error) = self.complete(act.id, receipt, None).await {
+            tracing::error!(%error, act = %act.id, "the receipt of an act could not be filed");
         }
     }
 

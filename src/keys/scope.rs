@@ -5,6 +5,8 @@
 //!
 //! Never: a scope made from a Seller's id or slug that a request named.
 
+use std::net::IpAddr;
+
 use crate::ids::{KeyId, SellerId, UserId};
 
 /// Proof that the holder may act on exactly one Seller, and on what grounds.
@@ -12,6 +14,8 @@ use crate::ids::{KeyId, SellerId, UserId};
 pub struct SellerScope {
     seller: SellerId,
     authority: Authority,
+    /// Where the request came from.
+    address: Option<IpAddr>,
 }
 
 /// On what grounds a scope was given; a write checks it again inside its own transaction.
@@ -41,6 +45,7 @@ impl OperatorAuthority {
         SellerScope {
             seller,
             authority: Authority::Operator,
+            address: None,
         }
     }
 }
@@ -51,6 +56,7 @@ impl SellerScope {
         Self {
             seller,
             authority: Authority::Key(key),
+            address: None,
         }
     }
 
@@ -60,6 +66,15 @@ impl SellerScope {
         Self {
             seller,
             authority: Authority::Member(user),
+            address: None,
+        }
+    }
+
+    /// The same, for a request that came from this address: what is done under it is written down with it.
+    pub fn from_address(self, address: IpAddr) -> Self {
+        Self {
+            address: Some(address),
+            ..self
         }
     }
 
@@ -71,6 +86,11 @@ impl SellerScope {
     /// On what grounds.
     pub fn authority(&self) -> Authority {
         self.authority
+    }
+
+    /// Where whoever acts is; `None` for the operator, who is on the server.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// Who acts, as the audit log names them.

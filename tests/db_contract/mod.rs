@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use truckradar::{
     accounts::{Plan, Slug, tokens::TokenDigest},
+    audit::Act,
     clock::{BootTime, Time},
     db::{
         AuditEntry, Db, DbError, DbUrl, DealerChange, LinkKind, ListingFilter, LocationRow,
@@ -48,6 +49,7 @@ macro_rules! contracts {
     };
 }
 
+mod audit;
 mod people;
 
 contracts! {
@@ -88,8 +90,6 @@ contracts! {
     use_is_told_apart_by_kind_and_slot: contract_usage_by_slot;
     old_usage_is_forgotten: contract_forget_usage;
     a_load_test_is_filled_in_bulk: contract_bulk;
-    acts_are_read_back_in_their_order: contract_audit;
-    old_acts_are_forgotten: contract_forget_audit;
 }
 
 async fn on_sqlite(contract: impl AsyncFnOnce(&Db)) {
@@ -937,14 +937,15 @@ async fn contract_complete_key_act(db: &Db) {
     let (key, _) = rotate(db, scope, T).await;
     let act = AuditId::new();
     let mut tx = db.begin_change(scope).await.expect("begins");
-    tx.append_audit(&entry(act, scope, "key.generated", json!({})))
+    let entry = AuditEntry::of(scope, T, Act::KeyGenerated);
+    tx.append_audit(&AuditEntry { id: act, ..entry })
         .await
         .expect("appends");
     tx.commit().await.expect("commits");
     let state = async || {
         let keys = db.keys_of_seller(scope, 1).await.expect("reads");
-        let acts = db.audit_of_seller(scope, 9).await.expect("reads");
-        (keys[0].shown_us, acts[0].3.clone())
+        let acts = db.oldest_audit(scope, None, 9).await.expect("reads");
+        (keys[0].shown_us, acts[0].receipt.clone())
     };
     assert_eq!(state().await, (None, None));
     db.complete_key_act(act, "{\"receipt\":1}", Some(key.id), after(1))
@@ -960,19 +961,17 @@ async fn contract_complete_key_act(db: &Db) {
 
     // An expiry shows no key.
     rotate(db, scope, after(3)).await;
-    let expiry = AuditId::new();
+    let expiry = AuditEntry::of(scope, T, Act::KeyExpired);
     let mut tx = db.begin_change(scope).await.expect("begins");
-    tx.append_audit(&entry(expiry, scope, "key.expired", json!({})))
-        .await
-        .expect("appends");
+    tx.append_audit(&expiry).await.expect("appends");
     tx.commit().await.expect("commits");
-    db.complete_key_act(expiry, "{}", None, after(4))
+    db.complete_key_act(expiry.id, "{}", None, after(4))
         .await
         .expect("completes");
     let keys = db.keys_of_seller(scope, 1).await.expect("reads");
     assert_eq!(keys[0].shown_us, None);
-    let acts = db.audit_of_seller(scope, 9).await.expect("reads");
-    assert_eq!(acts[1].3.as_deref(), Some("{}"));
+    let acts = db.oldest_audit(scope, None, 9).await.expect("reads");
+    assert_eq!(acts[1].receipt.as_deref(), Some("{}"));
 }
 
 async fn contract_all_keys_of_one_moment(db: &Db) {
@@ -1493,7 +1492,7 @@ async fn contract_listing_pages(db: &Db) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Usage, bulk, audit.
+// Usage, bulk.
 
 /// `minute` is counted from the first one of all.
 fn used(scope: SellerScope, key: KeyId, minute: i64, client: i64, class: &'static str) -> UsageRow {
@@ -1819,108 +1818,6 @@ async fn contract_bulk(db: &Db) {
     assert_unique(tx.insert_sellers_in_bulk(&sellers[..1], T).await);
 }
 
-fn entry(
-    id: AuditId,
-    scope: SellerScope,
-    act: &'static str,
-    detail: serde_json::Value,
-) -> AuditEntry {
-    AuditEntry {
-        id,
-        at: T,
-        actor: "operator".into(),
-        seller: Some(scope.seller()),
-        act,
-        key: None,
-        detail,
-    }
-}
-
-async fn contract_audit(db: &Db) {
-    let (scope, other) = two_sellers(db).await;
-    let detail = json!({"reason": "„leaked“ \"é🚛\\ '", "n": 9_007_199_254_740_993_i64});
-    let made = |act, scope, detail| entry(AuditId::new(), scope, act, detail);
-    // Ids rise with time, and so entries are made in the order in which they are to be read.
-    let first = made("seller.created", scope, json!({}));
-    let nobodys = AuditEntry {
-        seller: None,
-        ..made("server.started", scope, json!({}))
-    };
-    let by_key = AuditEntry {
-        actor: format!("key:{}", KeyId::new()),
-        key: Some(KeyId::new()),
-        ..made("dealer.changed", scope, detail.clone())
-    };
-    let theirs = made("seller.created", other, json!({}));
-    let third = made("key.expired", scope, json!({}));
-
-    let mut tx = db.begin().await.expect("begins");
-    for entry in [&first, &nobodys, &theirs] {
-        tx.append_audit(entry).await.expect("appends");
-    }
-    tx.commit().await.expect("commits");
-    let mut tx = db.begin_write(scope).await.expect("begins");
-    tx.append_audit(&by_key).await.expect("appends");
-    tx.append_audit(&third).await.expect("appends");
-    tx.commit().await.expect("commits");
-    let mut dropped = db.begin_write(scope).await.expect("begins");
-    let undone = made("key.generated", scope, json!({}));
-    dropped.append_audit(&undone).await.expect("appends");
-    drop(dropped);
-
-    let acts = db.audit_of_seller(scope, 10).await.expect("answers");
-    let read: Vec<_> = acts
-        .iter()
-        .map(|(act, actor, detail, receipt)| {
-            let detail: serde_json::Value = serde_json::from_str(detail).expect("JSON");
-            (act.as_str(), actor.as_str(), detail, receipt.as_deref())
-        })
-        .collect();
-    let expected = [
-        ("seller.created", "operator", json!({}), None),
-        ("dealer.changed", by_key.actor.as_str(), detail, None),
-        ("key.expired", "operator", json!({}), None),
-    ];
-    assert_eq!(read, expected);
-    let two = db.audit_of_seller(scope, 2).await.expect("answers");
-    assert_eq!(two, acts[..2], "the oldest first");
-    let others = db.audit_of_seller(other, 10).await.expect("answers");
-    assert_eq!(others.len(), 1);
-    // An entry is written once.
-    let mut tx = db.begin().await.expect("begins");
-    assert_unique(tx.append_audit(&first).await);
-}
-
-async fn contract_forget_audit(db: &Db) {
-    let (scope, other) = two_sellers(db).await;
-    let mut tx = db.begin().await.expect("begins");
-    for (scope, act, seconds) in [
-        (scope, "seller.created", 0),
-        (scope, "key.generated", 10),
-        (scope, "key.expired", 20),
-        (other, "seller.created", 5),
-    ] {
-        let at = after(seconds);
-        let entry = entry(AuditId::new(), scope, act, json!({}));
-        tx.append_audit(&AuditEntry { at, ..entry })
-            .await
-            .expect("appends");
-    }
-    tx.commit().await.expect("commits");
-    let left = async |scope| {
-        let acts = db.audit_of_seller(scope, 10).await.expect("answers");
-        acts.into_iter().map(|act| act.0).collect::<Vec<_>>()
-    };
-    let all = ["seller.created", "key.generated", "key.expired"];
-    for (before, kept, others) in [(0, &all[..], 1), (10, &all[1..], 0), (21, &[], 0)] {
-        db.forget_audit_before(after(before))
-            .await
-            .expect("forgets");
-        assert_eq!(left(scope).await, kept);
-        assert_eq!(left(other).await.len(), others);
-    }
-}
-
 #[tokio::test]
 async fn looking_at_a_file_changes_nothing_and_makes_none() {
     let folder = tempfile::Builder::new()
@@ -1954,7 +1851,11 @@ fn methods(source: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_public_method_of_the_database_has_a_contract() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/db");
-    let contracts = [include_str!("mod.rs"), include_str!("people.rs")];
+    let contracts = [
+        include_str!("mod.rs"),
+        include_str!("audit.rs"),
+        include_str!("people.rs"),
+    ];
     let mut seen = 0;
     for file in fs::read_dir(folder).expect("is there") {
         let source = fs::read_to_string(file.expect("is there").path()).expect("is text");

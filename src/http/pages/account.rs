@@ -88,18 +88,18 @@ pub async fn end_sessions(
     };
     let work = async {
         let people = &state.services.people;
-        let (user, own) = (caller.session.user(), caller.session.id());
+        let own = &caller.session;
         match one {
             Some(id) => {
-                people.end_session(user, id).await?;
+                people.end_session(own, id).await?;
                 Ok(settings::done(&member, "session", "sessions"))
             }
             None if which == ALL => {
-                people.end_other_sessions(user, None).await?;
+                people.end_other_sessions(own, None).await?;
                 Ok(signed_out(&state.services.settings))
             }
             None => {
-                people.end_other_sessions(user, Some(own)).await?;
+                people.end_other_sessions(own, Some(own.id())).await?;
                 Ok(settings::done(&member, "sessions", "sessions"))
             }
         }

@@ -125,11 +125,13 @@ pub async fn reset(
 /// Sets the new password.
 pub async fn set_password(
     Shared(state): Shared<Arc<State>>,
+    browser: Browser,
     Form(form): Form,
 ) -> Result<Response, Problem> {
     let token = token_of(form.text("token"))?;
     let people = &state.services.people;
-    match people.reset_password(&token, form.text("password")).await {
+    let done = people.reset_password(&token, form.text("password"), &browser.visitor);
+    match done.await {
         Ok(()) => Ok(see_other("/login?done=password")),
         Err(error) => {
             let wrong = typed_wrong(error)?;

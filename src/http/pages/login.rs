@@ -109,10 +109,7 @@ pub async fn sign_out(
 ) -> Result<Response, Problem> {
     let services = &state.services;
     let session = &caller.session;
-    services
-        .people
-        .end_session(session.user(), session.id())
-        .await?;
+    services.people.end_session(session, session.id()).await?;
     Ok(signed_out(&services.settings))
 }
 

@@ -1,0 +1,154 @@
+//! The acts that the audit log knows: each with its name in the log, its words for people, and what it is about.
+//!
+//! Never: an act renamed or taken off the table while entries with its name may be kept; an act written that is not in it.
+
+use std::{fmt, str::FromStr};
+
+/// What an act is about, by which people choose what they look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActKind {
+    /// API keys.
+    Keys,
+    /// Who may act for a Seller.
+    Members,
+    /// Sessions and passwords.
+    Sessions,
+    /// The Seller itself, its record and its listings.
+    Sellers,
+}
+
+impl ActKind {
+    /// Every kind, in the order in which people are offered them.
+    pub const ALL: [Self; 4] = [Self::Keys, Self::Members, Self::Sessions, Self::Sellers];
+
+    /// Its name in addresses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::Members => "members",
+            Self::Sessions => "sessions",
+            Self::Sellers => "account",
+        }
+    }
+
+    /// What the names of its acts begin with, as patterns of SQL's LIKE.
+    pub fn patterns(self) -> [&'static str; 3] {
+        match self {
+            Self::Keys => ["key.%"; 3],
+            Self::Members => ["member.%"; 3],
+            Self::Sessions => ["session.%", "sessions.%", "password.%"],
+            Self::Sellers => ["seller.%", "dealer.%", "listing.%"],
+        }
+    }
+}
+
+impl FromStr for ActKind {
+    type Err = UnknownAct;
+
+    fn from_str(name: &str) -> Result<Self, UnknownAct> {
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == name);
+        found.ok_or(UnknownAct)
+    }
+}
+
+/// The name is no act's.
+#[derive(Debug, thiserror::Error)]
+#[error("the audit log knows no such act")]
+pub struct UnknownAct;
+
+macro_rules! acts {
+    ($($act:ident $name:literal $kind:ident $words:literal;)+) => {
+        /// One kind of act.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Act {
+            $(#[doc = $words] $act,)+
+        }
+
+        impl Act {
+            /// Every act there is.
+            pub const ALL: &[Self] = &[$(Self::$act),+];
+
+            /// Its name in the log and in exports, which never changes.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$act => $name,)+
+                }
+            }
+
+            /// What it is about.
+            pub fn kind(self) -> ActKind {
+                match self {
+                    $(Self::$act => ActKind::$kind,)+
+                }
+            }
+
+            /// What was done, for people.
+            pub fn words(self) -> &'static str {
+                match self {
+                    $(Self::$act => $words,)+
+                }
+            }
+        }
+
+        impl FromStr for Act {
+            type Err = UnknownAct;
+
+            fn from_str(name: &str) -> Result<Self, UnknownAct> {
+                match name {
+                    $($name => Ok(Self::$act),)+
+                    _ => Err(UnknownAct),
+                }
+            }
+        }
+    };
+}
+
+acts! {
+    KeyGenerated      "key.generated"       Keys     "API key generated";
+    KeyPrepared       "key.prepared"        Keys     "Next API key prepared";
+    KeyCutOver        "key.cut-over"        Keys     "Cut over to the next API key";
+    KeyDiscarded      "key.discarded"       Keys     "Next API key discarded";
+    KeyExpired        "key.expired"         Keys     "API key expired";
+    MemberInvited     "member.invited"      Members  "Invitation made";
+    MemberUninvited   "member.uninvited"    Members  "Invitation taken back";
+    MemberJoined      "member.joined"       Members  "Invitation accepted";
+    MemberRole        "member.role"         Members  "Role changed";
+    MemberRemoved     "member.removed"      Members  "Member removed";
+    SessionBegan      "session.began"       Sessions "Signed in";
+    SessionEnded      "session.ended"       Sessions "Signed out";
+    SessionsEnded     "sessions.ended"      Sessions "Signed out elsewhere";
+    PasswordConfirmed "password.confirmed"  Sessions "Password given again";
+    PasswordChanged   "password.changed"    Sessions "Password changed";
+    PasswordResetLink "password.reset-link" Sessions "Link for a new password made";
+    PasswordReset     "password.reset"      Sessions "New password set by a link";
+    SellerCreated     "seller.created"      Sellers  "Dealer account created";
+    DealerChanged     "dealer.changed"      Sellers  "Profile or locations changed";
+    ListingReleased   "listing.released"    Sellers  "VIN freed for other dealers";
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_act_is_found_by_its_name_and_by_the_pattern_of_its_kind() {
+        for act in Act::ALL {
+            let name = act.as_str();
+            assert_eq!(name.parse::<Act>().ok(), Some(*act));
+            for kind in ActKind::ALL {
+                let fits = kind.patterns().iter().any(|pattern| {
+                    let beginning = pattern.strip_suffix('%').expect("ends openly");
+                    name.starts_with(beginning)
+                });
+                assert_eq!(fits, act.kind() == kind, "{act}");
+            }
+        }
+        assert!("key.Generated".parse::<Act>().is_err());
+    }
+}
