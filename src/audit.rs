@@ -27,7 +27,7 @@ impl ActKind {
             Self::Keys => "keys",
             Self::Members => "members",
             Self::Sessions => "sessions",
-            Self::Sellers => "account",
+            Self::Sellers => "other",
         }
     }
 

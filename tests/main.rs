@@ -16,6 +16,7 @@ mod resilience;
 mod route_coverage;
 mod secrets;
 mod seed_examples;
+mod story_audit;
 mod story_auth;
 mod story_commands;
 mod story_cutover;

@@ -425,6 +425,14 @@ async fn axe_finds_nothing_on_any_page_in_any_state() {
     );
     browser.goto("/dashboard/settings").await;
     look!("settings-expired");
+    browser.press("Open the audit log").await;
+    look!("audit");
+    browser.press("Other").await;
+    look!("audit-other");
+    let nothing = "/dashboard/settings/audit?before=00000000-0000-7000-8000-000000000000";
+    browser.goto(nothing).await;
+    look!("audit-no-older");
+    browser.goto("/dashboard/settings").await;
     world
         .place
         .change("UPDATE sessions SET confirmed_us = confirmed_us - 901000000")

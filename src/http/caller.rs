@@ -134,6 +134,11 @@ impl SignedIn {
         self.must_act(self.member_of_form(form)?)
     }
 
+    /// The User as a member of the Seller that a page's address names, of a role that may change things.
+    pub fn actor_of_page(&self, query: &Fields) -> Result<Member, Problem> {
+        self.must_act(self.member_of_page(query)?)
+    }
+
     fn must_act(&self, member: Member) -> Result<Member, Problem> {
         if member.role().may_act() {
             Ok(member)

@@ -125,6 +125,9 @@ pub fn routes() -> Vec<Route> {
         POST  "/dashboard/settings/members/remove"   SignedIn pages::members::remove;
         POST  "/dashboard/settings/password"         SignedIn pages::account::change_password;
         POST  "/dashboard/settings/sessions/end"     SignedIn pages::account::end_sessions;
+        GET   "/dashboard/settings/audit"            SignedIn pages::audit::show;
+        GET   "/dashboard/settings/audit/csv"        SignedIn pages::audit_export::csv;
+        GET   "/dashboard/settings/audit/jsonl"      SignedIn pages::audit_export::json_lines;
     }
 }
 

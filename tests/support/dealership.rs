@@ -35,6 +35,8 @@ pub enum About {
     Nobody,
     /// Looks at a Seller.
     Look,
+    /// Looks at what the Seller's owners and admins alone may see.
+    Inspect,
     /// Changes a Seller's things.
     Seller,
     /// Changes what is the person's own.
@@ -261,6 +263,12 @@ impl Account {
                 About::Look,
                 (format!("{at_page}&version={version}"), Vec::new()),
             ),
+            (
+                "GET",
+                "/dashboard/settings/audit"
+                | "/dashboard/settings/audit/csv"
+                | "/dashboard/settings/audit/jsonl",
+            ) => (About::Inspect, (at_page, Vec::new())),
             ("POST", "/logout") => (About::Oneself, plain(&[])),
             ("POST", "/dashboard/settings/api-key") => (
                 About::Seller,

@@ -321,7 +321,7 @@ async fn example(state: &State, member: &Member) -> String {
 }
 
 /// "on 1 of 1 node after 3 ms".
-fn receipt(receipt: &Receipt) -> String {
+pub fn receipt(receipt: &Receipt) -> String {
     let nodes = receipt.nodes.len();
     let confirmed = receipt
         .nodes

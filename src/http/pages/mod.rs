@@ -9,6 +9,8 @@
 pub mod account;
 pub mod api_key;
 pub mod assets;
+pub mod audit;
+pub mod audit_export;
 pub mod docs;
 pub mod inventory;
 pub mod key_live;

@@ -1,0 +1,294 @@
+//! The audit log as a file: CSV for a spreadsheet, JSON Lines for a program. All that is kept, the oldest entry first.
+//!
+//! A file is written page by page as the browser takes it, so its length costs no memory. If the database fails in the
+//! middle, the connection is broken off: a file that ends too early must not look complete.
+//!
+//! Never: a cell that a spreadsheet would take for a formula; the log given to somebody who may not act.
+
+use std::{borrow::Cow, sync::Arc};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::State as Shared,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use csv::{Terminator, WriterBuilder};
+use futures_util::stream;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    super::{State, caller::SignedIn, form::Fields, form::Query, problem::Problem},
+    audit,
+};
+use crate::{
+    audit::Act,
+    clock::Time,
+    db::{AuditRow, DbError},
+    ids::{AuditId, KeyId, UserId},
+    keys::scope::SellerScope,
+};
+
+/// Entries read at once.
+const ROWS_AT_ONCE: usize = 500;
+
+/// The columns of the CSV file, which are the fields of the other, too.
+const COLUMNS: [&str; 14] = [
+    "id",
+    "at",
+    "act",
+    "what",
+    "actor",
+    "actor_email",
+    "actor_key_hint",
+    "address",
+    "key_id",
+    "key_hint",
+    "user_id",
+    "user_email",
+    "detail",
+    "receipt",
+];
+
+/// One entry of the JSON Lines file.
+#[derive(Serialize)]
+struct Line<'a> {
+    id: AuditId,
+    at: Time,
+    act: &'a str,
+    what: &'a str,
+    actor: &'a str,
+    actor_email: Option<&'a str>,
+    actor_key_hint: Option<&'a str>,
+    address: Option<&'a str>,
+    key_id: Option<KeyId>,
+    key_hint: Option<&'a str>,
+    user_id: Option<UserId>,
+    user_email: Option<&'a str>,
+    detail: Value,
+    receipt: Option<Value>,
+}
+
+/// Why a file could not be written to its end.
+#[derive(Debug, thiserror::Error)]
+enum ExportError {
+    #[error(transparent)]
+    Db(#[from] DbError),
+    #[error(transparent)]
+    Csv(#[from] csv::Error),
+    #[error("a buffer in memory failed")]
+    Buffer,
+    #[error("a stored entry is no JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Writes some entries; the first ones of a file come with what stands at its head.
+type Write = fn(&[AuditRow], bool) -> Result<Vec<u8>, ExportError>;
+
+/// The CSV file (RFC 4180).
+pub async fn csv(
+    Shared(state): Shared<Arc<State>>,
+    caller: SignedIn,
+    Query(query): Query,
+) -> Result<Response, Problem> {
+    export(
+        state,
+        &caller,
+        &query,
+        "csv",
+        "text/csv; charset=utf-8",
+        as_csv,
+    )
+    .await
+}
+
+/// The JSON Lines file.
+pub async fn json_lines(
+    Shared(state): Shared<Arc<State>>,
+    caller: SignedIn,
+    Query(query): Query,
+) -> Result<Response, Problem> {
+    export(
+        state,
+        &caller,
+        &query,
+        "jsonl",
+        "application/jsonl",
+        as_lines,
+    )
+    .await
+}
+
+async fn export(
+    state: Arc<State>,
+    caller: &SignedIn,
+    query: &Fields,
+    ending: &str,
+    media_type: &'static str,
+    write: Write,
+) -> Result<Response, Problem> {
+    let member = caller.actor_of_page(query)?;
+    let scope = member.scope();
+    // Before the response begins: a database that does not answer at all is a page.
+    let first = read(&state, scope, None).await?;
+    let entries = stream::try_unfold((Some(first), true), move |(rows, is_first)| {
+        let state = Arc::clone(&state);
+        async move {
+            let Some(rows) = rows else {
+                return Ok(None);
+            };
+            let step = step(&state, scope, rows, is_first, write).await;
+            step.map(Some).inspect_err(|error| {
+                tracing::error!(%error, "a file of the audit log breaks off");
+            })
+        }
+    });
+    let name = format!(
+        "attachment; filename=\"truckradar-audit-{}.{ending}\"",
+        member.slug()
+    );
+    let mut response = Body::from_stream(entries).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    // A slug is of letters, digits and hyphens.
+    if let Ok(name) = HeaderValue::try_from(name) {
+        headers.insert(header::CONTENT_DISPOSITION, name);
+    }
+    Ok(response)
+}
+
+async fn read(
+    state: &State,
+    scope: SellerScope,
+    after: Option<AuditId>,
+) -> Result<Vec<AuditRow>, DbError> {
+    let limit = ROWS_AT_ONCE as i64;
+    state.services.db.oldest_audit(scope, after, limit).await
+}
+
+/// These entries written, and the ones that follow; `None` behind the last.
+async fn step(
+    state: &State,
+    scope: SellerScope,
+    rows: Vec<AuditRow>,
+    is_first: bool,
+    write: Write,
+) -> Result<(Bytes, (Option<Vec<AuditRow>>, bool)), ExportError> {
+    let written = write(&rows, is_first)?;
+    let next = match rows.last() {
+        Some(last) if rows.len() == ROWS_AT_ONCE => Some(read(state, scope, Some(last.id)).await?),
+        _ => None,
+    };
+    Ok((written.into(), (next, false)))
+}
+
+fn as_csv(rows: &[AuditRow], is_first: bool) -> Result<Vec<u8>, ExportError> {
+    let mut file = WriterBuilder::new()
+        .terminator(Terminator::CRLF)
+        .from_writer(Vec::new());
+    if is_first {
+        file.write_record(COLUMNS)?;
+    }
+    for row in rows {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let cells = [
+            row.id.to_text(),
+            row.at_us.iso(),
+            row.act.to_string(),
+            audit::what(row).to_owned(),
+            row.actor.clone(),
+            text(&row.actor_email),
+            text(&row.actor_hint),
+            text(&row.address),
+            row.key_id.map(KeyId::to_text).unwrap_or_default(),
+            text(&row.key_hint),
+            row.user_id.map(UserId::to_text).unwrap_or_default(),
+            text(&row.user_email),
+            row.detail.clone(),
+            text(&row.receipt),
+        ];
+        file.write_record(cells.iter().map(|cell| harmless(cell).into_owned()))?;
+    }
+    file.into_inner().map_err(|_| ExportError::Buffer)
+}
+
+fn as_lines(rows: &[AuditRow], _: bool) -> Result<Vec<u8>, ExportError> {
+    let mut file = Vec::new();
+    for row in rows {
+        let receipt = row.receipt.as_deref().map(serde_json::from_str);
+        let line = Line {
+            id: row.id,
+            at: row.at_us,
+            act: Act::as_str(row.act),
+            what: audit::what(row),
+            actor: &row.actor,
+            actor_email: row.actor_email.as_deref(),
+            actor_key_hint: row.actor_hint.as_deref(),
+            address: row.address.as_deref(),
+            key_id: row.key_id,
+            key_hint: row.key_hint.as_deref(),
+            user_id: row.user_id,
+            user_email: row.user_email.as_deref(),
+            detail: serde_json::from_str(&row.detail)?,
+            receipt: receipt.transpose()?,
+        };
+        serde_json::to_writer(&mut file, &line)?;
+        file.push(b'\n');
+    }
+    Ok(file)
+}
+
+/// A cell that no spreadsheet takes for a formula: what could begin one gets an apostrophe in front, as OWASP advises, also
+/// behind blanks and quotes, which some programs take away.
+fn harmless(cell: &str) -> Cow<'_, str> {
+    const BEGINS_FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+    const BEGINS_CELL: [char; 3] = ['\t', '\r', '\n'];
+    const INVISIBLE: [char; 2] = ['\u{feff}', '\u{200b}'];
+    let bare = cell.trim_start_matches(|c: char| {
+        c.is_whitespace() || c.is_control() || INVISIBLE.contains(&c) || ['"', '\''].contains(&c)
+    });
+    if bare.starts_with(BEGINS_FORMULA) || cell.starts_with(BEGINS_CELL) {
+        format!("'{cell}").into()
+    } else {
+        cell.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_spreadsheet_would_compute_is_text() {
+        for formula in [
+            "=HYPERLINK(\"https://elsewhere.example\")",
+            "+1",
+            "-1",
+            "@SUM(A1)",
+            "\t=1",
+            "\r=1",
+            "\tx",
+            "\rx",
+            " =1",
+            "\u{a0}\"=1",
+            "\"\"=1",
+            "'=1",
+            "\u{feff}=1",
+            "＝1",
+        ] {
+            assert_eq!(harmless(formula), format!("'{formula}"));
+        }
+        for text in [
+            "",
+            "a=b",
+            "1-2",
+            "ann@lone.example",
+            "{\"reason\":\"=1\"}",
+            "::1",
+            " x",
+        ] {
+            assert_eq!(harmless(text), text);
+        }
+    }
+}
