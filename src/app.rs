@@ -14,6 +14,10 @@ use crate::{
     db::{Db, DbError, DbUrl},
     http::{Certificate, Metrics, Server},
     keys::{format::redact, usage::FLUSH_EVERY_MS},
+    mail::{
+        sender::{Closing, Sender},
+        transport::Transport,
+    },
     services::{Services, Settings},
 };
 
@@ -29,6 +33,7 @@ pub struct App {
     certificate: Option<Certificate>,
     metrics: Arc<Metrics>,
     control: ControlSocket,
+    sender: Sender,
     // Last, so that it is dropped last: the database is ours until nothing of ours uses it.
     _owner: Ownership,
 }
@@ -44,6 +49,8 @@ impl App {
             .map(Certificate::read)
             .transpose()?;
         let limits = Limits::default();
+        let route = args.mail_route(&path);
+        let transport = Transport::new(&route)?;
         let mut server =
             Server::bind(args.listen, args.admin_listen, limits).context("cannot listen")?;
         if let Some(certificate) = &certificate {
@@ -56,6 +63,12 @@ impl App {
             .with_context(|| format!("cannot open the database {}", path.display()))?;
         let services = Services::start(db, clock, settings, true).await?;
         services.people.warm_up().await;
+        let closing = Closing {
+            security_contact: services.settings.security_contact.clone(),
+            base_url: args.public_url.first().map(ToString::to_string),
+        };
+        let sender = Sender::new(services.db.clone(), clock, transport, closing);
+        tracing::info!("{route}");
         let control = ControlSocket::bind(&path, &owner)
             .context("cannot listen for commands beside the database")?;
         Ok(Self {
@@ -64,6 +77,7 @@ impl App {
             certificate,
             metrics: Arc::new(Metrics::new()?),
             control,
+            sender,
             _owner: owner,
         })
     }
@@ -100,6 +114,7 @@ impl App {
             certificate,
             metrics,
             control,
+            sender,
             _owner,
         } = self;
         let (tell, told) = watch::channel(false);
@@ -107,6 +122,9 @@ impl App {
         if let Some(certificate) = certificate {
             background.spawn(until_told(certificate.keep_fresh(), told.clone()));
         }
+        let keys = Arc::clone(&services.keys);
+        let send = async move { sender.run(&keys.mails_due).await };
+        background.spawn(until_told(send, told.clone()));
         let commands = tokio::spawn(control.serve(Arc::clone(&services), told));
 
         let stopper = server.stopper();

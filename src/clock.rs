@@ -22,6 +22,14 @@ impl Time {
         }
     }
 
+    /// As people read it who may be anywhere: `2025-11-24 16:00:00 UTC`.
+    pub fn utc(self) -> String {
+        match Timestamp::from_microsecond(self.0) {
+            Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            Err(_) => "invalid".to_owned(),
+        }
+    }
+
     /// The moment this much earlier.
     pub fn before(self, by: Duration) -> Time {
         Time(self.0.saturating_sub(by.as_micros() as i64))
@@ -99,6 +107,7 @@ mod tests {
             Time(1_764_000_000_123_456).iso(),
             "2025-11-24T16:00:00.123Z"
         );
+        assert_eq!(Time(1_764_000_000_123_456).utc(), "2025-11-24 16:00:00 UTC");
         assert_eq!(Time(1_764_000_000_123_456).year(), 2025);
         assert_eq!(Time(0).iso(), "1970-01-01T00:00:00.000Z");
     }

@@ -1,11 +1,12 @@
 //! What the operator decides: the options of `serve`, checked against each other.
 //!
-//! Never: a secret in an option; whatever is on a command line can be read by every user of the machine.
+//! Never: a secret in an option that an environment variable could not carry instead; whatever is on a command line can be
+//! read by every user of the machine.
 
 use std::{
     fmt,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
 };
@@ -16,6 +17,7 @@ use ipnet::IpNet;
 use crate::{
     accounts::{Email, NameError},
     db::DbUrl,
+    mail::route::{MailRoute, SmtpUrl},
     tls::CertificateFiles,
 };
 
@@ -112,6 +114,25 @@ pub struct ServeArgs {
         value_parser = contact
     )]
     pub sales_contact: Email,
+
+    /// The SMTP server that mails are handed to: smtps://USER:PASSWORD@HOST or smtp://USER:PASSWORD@HOST, which wants
+    /// STARTTLS. Other users of the machine can read a command line, so give a password by the environment variable.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TRUCKRADAR_SMTP_URL",
+        hide_env_values = true
+    )]
+    pub smtp_url: Option<SmtpUrl>,
+
+    /// The address that mails are from; --smtp-url needs it.
+    #[arg(long, value_name = "EMAIL", env = "TRUCKRADAR_MAIL_FROM", value_parser = contact)]
+    pub mail_from: Option<Email>,
+
+    /// Without --smtp-url: the folder that mails are written to. By default it stands beside the database, with .mails after
+    /// its name.
+    #[arg(long, value_name = "FOLDER", env = "TRUCKRADAR_MAIL_FOLDER")]
+    pub mail_folder: Option<PathBuf>,
 
     /// How long client addresses, User-Agents and counts of use are kept, in days.
     #[arg(long, value_name = "DAYS", env = "TRUCKRADAR_USAGE_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
@@ -313,6 +334,19 @@ impl ServeArgs {
         })
     }
 
+    /// Where mails go, for a server on this database file.
+    pub fn mail_route(&self, database: &Path) -> MailRoute {
+        // Nobody answers a mail that lies in a folder; yet it is from somebody.
+        let from = self.mail_from.as_ref().unwrap_or(&self.security_contact);
+        let from = from.clone();
+        if let Some(server) = self.smtp_url.clone() {
+            return MailRoute::Smtp { server, from };
+        }
+        let folder = self.mail_folder.clone();
+        let folder = folder.unwrap_or_else(|| database.with_added_extension("mails"));
+        MailRoute::Folder { folder, from }
+    }
+
     /// What is wrong with the options together, and with the files that they name; empty is well.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -348,6 +382,17 @@ impl ServeArgs {
             problems.push(
                 "--public-url: give https:// addresses or http:// ones, not both. A session's cookie is for one or the \
                  other, and would travel in the clear or not at all"
+                    .to_owned(),
+            );
+        }
+        if self.smtp_url.is_some() && self.mail_from.is_none() {
+            problems.push(
+                "--smtp-url needs --mail-from EMAIL: the address that mails are from".to_owned(),
+            );
+        }
+        if self.smtp_url.is_some() && self.mail_folder.is_some() {
+            problems.push(
+                "--smtp-url and --mail-folder: mails go to one of the two; give the other no more"
                     .to_owned(),
             );
         }
@@ -413,6 +458,28 @@ mod tests {
             problems(&["--listen", "127.0.0.1:1", "--admin-listen", "127.0.0.1:1"]),
             1
         );
+    }
+
+    #[test]
+    fn mails_go_to_one_place_and_are_from_somebody() {
+        let smtp = ["--smtp-url", "smtps://user:secret@mail.example"];
+        let from = ["--mail-from", "keys@truckradar.example"];
+        let folder = ["--mail-folder", "/var/mails"];
+        assert_eq!(problems(&smtp), 1);
+        assert_eq!(problems(&[smtp, from].concat()), 0);
+        assert_eq!(problems(&[smtp, from, folder].concat()), 1);
+        assert_eq!(problems(&folder), 0);
+        let line = Line::try_parse_from([&["x"], &smtp[..], &from].concat()).expect("parses");
+        let route = line.serve.mail_route(Path::new("/v/t.db"));
+        for said in [format!("{:?}", line.serve), format!("{route} {route:?}")] {
+            assert!(
+                said.contains("mail.example:465") && !said.contains("secret"),
+                "{said}"
+            );
+        }
+        let line = Line::try_parse_from(["x"]).expect("parses");
+        let route = line.serve.mail_route(Path::new("/v/t.db")).to_string();
+        assert!(route.contains(" /v/t.db.mails "), "{route}");
     }
 
     #[test]

@@ -74,6 +74,8 @@ id_types! {
     SessionId,
     /// One entry of the audit log.
     AuditId,
+    /// One mail to one recipient.
+    MailId,
     /// One running process; new at every start.
     NodeId,
 }

@@ -14,6 +14,7 @@
 //!   [`keys::scope`], [`keys::table`] and [`keys::verify`] are pure.
 //! - [`inventory`]: listings and the five-stage pipeline.
 //! - [`accounts`]: Sellers, dealers, people.
+//! - [`mail`]: what people are told by mail, and how it gets there.
 //! - [`db`]: the only place that names SQL.
 //! - [`config`], [`tls`], [`act`], [`audit`], [`clock`], [`ids`]: what everything else stands on.
 //!
@@ -34,6 +35,7 @@ pub mod http;
 pub mod ids;
 pub mod inventory;
 pub mod keys;
+pub mod mail;
 pub mod operator;
 pub mod services;
 pub mod tls;

@@ -24,6 +24,7 @@ mod story_dashboard;
 mod story_dealers;
 mod story_docs;
 mod story_inventory;
+mod story_mail;
 mod story_pages;
 mod story_people;
 mod story_staged;

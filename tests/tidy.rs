@@ -20,8 +20,11 @@ use std::{
 ///   database is made of may know an option.
 /// - `accounts` and `keys` and `inventory` have a pure part (their words and forms), which the database stores, and a part
 ///   that acts, which uses the database. `accounts` itself (`mod.rs`) is the pure part's re-exports.
-/// - The files of the last floor know nothing of the house: time, identity, "run to the end", the acts of the audit log, a certificate
-///   and its key, and the form of a key of ours, since whatever keeps a text must be able to tell that there is a key in it.
+/// - `mail` has words, which the use cases write into the outbox, and a sender, which nothing but a running server uses;
+///   `config` knows where mails go.
+/// - The files of the last floor know nothing of the house: time, identity, "run to the end", the acts of the audit log, a
+///   certificate and its key, and the form of a key of ours, since whatever keeps a text must be able to tell that there is
+///   a key in it.
 const RANK: &[(&str, &[&str])] = &[
     ("the program", &["main"]),
     ("the command line", &["cli::"]),
@@ -41,6 +44,8 @@ const RANK: &[(&str, &[&str])] = &[
             "inventory",
             "inventory::pipeline",
             "inventory::service",
+            "mail",
+            "mail::sender",
             "accounts::dealers",
             "accounts::members",
             "accounts::passwords",
@@ -50,7 +55,12 @@ const RANK: &[(&str, &[&str])] = &[
             "accounts::sign_in",
         ],
     ),
+    (
+        "what mails say and how they go",
+        &["mail::transport", "mail::words"],
+    ),
     ("the options", &["config"]),
+    ("where mails go", &["mail::route"]),
     ("the database", &["db::"]),
     (
         "the pure types",
@@ -79,6 +89,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("db", &["sqlx"]),
     ("http", &["axum", "axum_server", "tower"]),
     ("tls", &["rustls"]),
+    ("mail", &["lettre"]),
 ];
 
 /// Who may act without a key: the command line's acts and the demo, which somebody with access to the machine started.

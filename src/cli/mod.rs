@@ -13,7 +13,7 @@ mod seller;
 mod serve;
 mod user;
 
-use std::{io::Read, process::ExitCode, time::Duration};
+use std::{error::Error, io::Read, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, error::ContextKind};
@@ -27,6 +27,7 @@ use crate::{
     control,
     db::{BadDbUrl, Db, DbUrl},
     keys::format::redact,
+    mail::route::BadSmtpUrl,
     operator::{self, Answer, Command, Refused},
     services::{Services, Settings},
 };
@@ -127,8 +128,16 @@ fn refuse_usage(error: &clap::Error) -> ExitCode {
         return code;
     }
     let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string);
-    if argument.is_some_and(|argument| argument.starts_with("--database")) {
+    if argument
+        .as_ref()
+        .is_some_and(|argument| argument.starts_with("--database"))
+    {
         eprintln!("error: invalid value for '--database <URL>': {BadDbUrl}");
+        return code;
+    }
+    // A password with a character in it that ends an address too early would be taken for the host.
+    if let Some(bad) = error.source().filter(|error| error.is::<BadSmtpUrl>()) {
+        eprintln!("error: invalid value for '--smtp-url <URL>': {bad}");
         return code;
     }
     let text = error.render().to_string();

@@ -10,6 +10,7 @@ mod audit;
 mod error;
 mod keys;
 mod listings;
+mod mail;
 mod people;
 mod sellers;
 mod sessions;
@@ -37,6 +38,7 @@ pub use self::{
     error::DbError,
     keys::{IdentifiedKey, KeyRow, StagedBecomes, StagedRow},
     listings::{ListingCounts, ListingFilter},
+    mail::{Addressees, MailRow, NewMail},
     people::{LinkKind, LinkRow, MemberRow, MembershipRow, UserRow},
     sellers::{DealerChange, LocationRow, NewSeller, SellerRow},
     sessions::SessionRow,

@@ -3,8 +3,8 @@
 //! Beside the live key there may be a staged one, which is not accepted: it is prepared, deployed everywhere, and then cut
 //! over, which makes it live and kills the one before in one act. Generating and expiring discard it.
 //!
-//! Each act is one transaction under the Seller's exclusive lock; it writes its own audit entry, counts the Seller's key
-//! version, bumps the revocation epoch, and returns only when the zero-window rule holds.
+//! Each act is one transaction under the Seller's exclusive lock; it writes its own audit entry and the mails to the Seller's
+//! owners, counts the Seller's key version, bumps the revocation epoch, and returns only when the zero-window rule holds.
 //!
 //! Never: an act that a caller's hang-up could stop between its commit and its publication (see [`crate::act`]); a key
 //! returned that was not committed.
@@ -26,6 +26,7 @@ use crate::{
     clock::Time,
     db::{AuditEntry, DbError, ScopedTx, StagedBecomes},
     ids::{AuditId, KeyId},
+    mail::words::{KeyNews, about_keys},
 };
 
 /// A key that was just made, on its way to the one place that shows it.
@@ -134,20 +135,25 @@ impl Keys {
         let now = self.clock.now();
         must_be_at(&mut tx, seen_version).await?;
         let mut change = Change::of(scope);
-        let discarded = tx.end_staging(StagedBecomes::Discarded, now).await?;
-        change.died(discarded);
+        let staged = tx.end_staging(StagedBecomes::Discarded, now).await?;
+        change.died(staged);
         let replaced = tx.end_live_key("replaced", None, now).await?;
         change.died(replaced);
         tx.insert_live_key(key, secret.digest(), secret.hint(), &scope.actor(), now)
             .await?;
         change.put(key, secret.digest(), Standing::Live);
         let replaced = replaced.map(|(old, _)| old);
-        let discarded = discarded.map(|(old, _)| old);
+        let discarded = staged.map(|(old, _)| old);
         let hint = secret.hint().to_string();
         let detail = json!({ "hint": hint, "replaced": replaced, "discarded": discarded });
         let act = AuditEntry::of(scope, now, Act::KeyGenerated).on_key(Some(key));
         let act = act.with(detail);
-        let receipt = self.conclude(turn, tx, change, &act).await?;
+        let news = KeyNews::Generated {
+            key: hint,
+            replaced: hint_of(&mut tx, replaced).await?,
+            discarded: hint_of(&mut tx, discarded).await?,
+        };
+        let receipt = self.conclude(turn, tx, change, &act, news).await?;
 
         self.complete(act.id, &receipt, Some(key))
             .await
@@ -192,10 +198,15 @@ impl Keys {
             .await?;
         change.put(key, secret.digest(), Standing::Staged);
         let replaced = before.map(|(old, _)| old);
-        let detail = json!({ "hint": secret.hint().to_string(), "discarded": replaced });
+        let hint = secret.hint().to_string();
+        let detail = json!({ "hint": hint, "discarded": replaced });
         let act = AuditEntry::of(scope, now, Act::KeyPrepared).on_key(Some(key));
         let act = act.with(detail);
-        let receipt = self.conclude(turn, tx, change, &act).await?;
+        let news = KeyNews::Prepared {
+            key: hint,
+            discarded: hint_of(&mut tx, replaced).await?,
+        };
+        let receipt = self.conclude(turn, tx, change, &act, news).await?;
 
         self.complete(act.id, &receipt, Some(key))
             .await
@@ -242,7 +253,11 @@ impl Keys {
         let detail = json!({ "hint": staged.hint, "replaced": replaced });
         let act = AuditEntry::of(scope, now, Act::KeyCutOver).on_key(Some(key));
         let act = act.with(detail);
-        let receipt = self.conclude(turn, tx, change, &act).await?;
+        let news = KeyNews::CutOver {
+            key: staged.hint,
+            replaced: hint_of(&mut tx, replaced).await?,
+        };
+        let receipt = self.conclude(turn, tx, change, &act, news).await?;
         self.file(&act, &receipt).await;
         Ok(CutOver {
             key,
@@ -279,7 +294,10 @@ impl Keys {
         };
         change.died(Some((key, digest)));
         let act = AuditEntry::of(scope, now, Act::KeyDiscarded).on_key(Some(key));
-        let receipt = self.conclude(turn, tx, change, &act).await?;
+        let news = KeyNews::Discarded {
+            key: hint_of(&mut tx, Some(key)).await?.unwrap_or_default(),
+        };
+        let receipt = self.conclude(turn, tx, change, &act, news).await?;
         self.file(&act, &receipt).await;
         Ok(Discarded {
             key: Some(key),
@@ -317,26 +335,35 @@ impl Keys {
         let discarded = staged.map(|(key, _)| key);
         let act = AuditEntry::of(scope, now, Act::KeyExpired).on_key(key.or(discarded));
         let act = act.with(json!({ "reason": reason, "discarded": discarded }));
-        let receipt = self.conclude(turn, tx, change, &act).await?;
+        let news = KeyNews::Expired {
+            key: hint_of(&mut tx, key).await?,
+            reason,
+        };
+        let receipt = self.conclude(turn, tx, change, &act, news).await?;
         self.file(&act, &receipt).await;
         Ok(Expired { key, receipt })
     }
 
-    /// The end of every act: what is too old is forgotten, the act is written down, counted and committed, and the table in
-    /// memory follows. When this returns, the zero-window rule holds.
+    /// The end of every act: what is too old is forgotten, the act is written down, told to the owners, counted and
+    /// committed, and the table in memory follows. When this returns, the zero-window rule holds.
     async fn conclude(
         &self,
         turn: Turn<'_>,
         mut tx: ScopedTx,
         mut change: Change,
         act: &AuditEntry,
+        news: KeyNews,
     ) -> Result<Receipt, DbError> {
         change.table.forget = tx.forget_old_keys().await?;
         tx.append_audit(act).await?;
+        tell_owners(&mut tx, &news, act.at).await?;
         let epoch = tx.seal_key_change().await?;
-        self.revocation
+        let settled = self
+            .revocation
             .settle(turn, tx, &change.table, epoch, &self.clock)
-            .await
+            .await;
+        self.mails_due.notify_one();
+        settled
     }
 
     /// Files the receipt of an act that shows no key. The act is done whatever becomes of this.
@@ -373,6 +400,25 @@ async fn must_be_at(tx: &mut ScopedTx, seen_version: i64) -> Result<(), KeyActEr
             .map_or("the operator".into(), |k| k.made_by.clone()),
         at: live.map(|k| k.live_us.unwrap_or(k.created_us)),
     })
+}
+
+/// Puts a mail to each owner into the outbox, in the act's own transaction: no act without its mails, no mail without its
+/// act.
+async fn tell_owners(tx: &mut ScopedTx, news: &KeyNews, at: Time) -> Result<(), DbError> {
+    let Some(to) = tx.addressees().await? else {
+        return Ok(());
+    };
+    let actor = tx.actors_address().await?;
+    let mail = about_keys(&to, news, actor.as_deref(), at);
+    tx.insert_mails(&to.owners, &mail, at).await
+}
+
+/// The last characters of a key that died, for people to recognise it by.
+async fn hint_of(tx: &mut ScopedTx, key: Option<KeyId>) -> Result<Option<String>, DbError> {
+    match key {
+        Some(key) => tx.hint_of(key).await,
+        None => Ok(None),
+    }
 }
 
 /// What an act does to the table in memory.

@@ -19,6 +19,8 @@ pub mod table;
 pub mod usage;
 pub mod verify;
 
+use tokio::sync::Notify;
+
 use self::{limits::RateLimits, revocation::Revocation, usage::Usage};
 use crate::{
     clock::Clock,
@@ -35,6 +37,8 @@ pub struct Keys {
     pub usage: Usage,
     /// How fast.
     pub limits: RateLimits,
+    /// Rung when mails were put into the outbox.
+    pub mails_due: Notify,
 }
 
 impl Keys {
@@ -44,6 +48,7 @@ impl Keys {
             revocation: Revocation::load(&db, serving).await?,
             usage: Usage::default(),
             limits: RateLimits::default(),
+            mails_due: Notify::new(),
             db,
             clock,
         })

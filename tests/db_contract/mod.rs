@@ -50,6 +50,7 @@ macro_rules! contracts {
 }
 
 mod audit;
+mod mail;
 mod people;
 
 contracts! {
@@ -1854,6 +1855,7 @@ fn every_public_method_of_the_database_has_a_contract() {
     let contracts = [
         include_str!("mod.rs"),
         include_str!("audit.rs"),
+        include_str!("mail.rs"),
         include_str!("people.rs"),
     ];
     let mut seen = 0;

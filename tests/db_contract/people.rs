@@ -60,7 +60,12 @@ async fn user(db: &Db, address: &str) -> UserId {
 }
 
 /// A User who is a member of the scope's Seller, and what they may do as such.
-async fn member(db: &Db, scope: SellerScope, address: &str, role: Role) -> (UserId, SellerScope) {
+pub async fn member(
+    db: &Db,
+    scope: SellerScope,
+    address: &str,
+    role: Role,
+) -> (UserId, SellerScope) {
     let id = user(db, address).await;
     let mut tx = db.begin().await.expect("begins");
     tx.insert_membership(id, scope.seller(), role, T)

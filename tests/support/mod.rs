@@ -12,6 +12,7 @@ pub mod history;
 pub mod key_act;
 pub mod person;
 pub mod postgres;
+pub mod smtp;
 pub mod tls;
 pub mod webdriver;
 

@@ -15,9 +15,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
     crypto::ring,
-    pki_types::{CertificateDer, ServerName},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use truckradar::tls::CertificateFiles;
 
@@ -35,6 +35,17 @@ pub struct Issued {
 }
 
 impl Issued {
+    /// What a server of a test's own shows it by.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![self.der.clone()], key);
+        Arc::new(config.expect("they fit"))
+    }
+
     /// Writes both files, each in one step.
     pub fn write(&self, files: &CertificateFiles) {
         for (path, text) in [(&files.cert, &self.cert), (&files.key, &self.key)] {

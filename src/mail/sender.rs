@@ -1,0 +1,164 @@
+//! Sends what waits in the outbox, one mail after another, for as long as the server runs.
+//!
+//! A try is noted before it begins, and the mail leaves the outbox after it was handed over: a crash in between sends it
+//! once more, under the same Message-ID, and none is lost.
+//!
+//! Never: anything that a key act, a request or the server's end waits for; a recipient, a subject or a body in the log.
+
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::transport::{Letter, SendError, Transport};
+use crate::{
+    clock::{Clock, Time},
+    db::{Db, DbError, MailRow},
+};
+
+/// How often the outbox is looked at when nobody says that there is something in it.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The pause after the first failed try; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+/// Doublings of it at most: 64 minutes.
+const DOUBLINGS_MAX: i64 = 6;
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+/// Tries of one mail: with these pauses they take three days. Tries and not days, as a server that was down for days has
+/// tried nothing.
+const TRIES_MAX: i64 = 77;
+/// Mails read at a time.
+const MAILS_AT_A_TIME: i64 = 50;
+
+/// What every mail ends with.
+#[derive(Clone, Debug)]
+pub struct Closing {
+    /// Whom people write to who did not do what a mail tells of.
+    pub security_contact: String,
+    /// What links begin with; without it none are mailed.
+    pub base_url: Option<String>,
+}
+
+/// See the module.
+pub struct Sender {
+    db: Db,
+    clock: Clock,
+    transport: Transport,
+    closing: Closing,
+}
+
+impl Sender {
+    /// Nothing is sent before [`Sender::run`].
+    pub fn new(db: Db, clock: Clock, transport: Transport, closing: Closing) -> Self {
+        Self {
+            db,
+            clock,
+            transport,
+            closing,
+        }
+    }
+
+    /// Sends what is due, now and whenever `due` is rung or some time has passed. May be dropped at any moment.
+    pub async fn run(&self, due: &Notify) {
+        loop {
+            match self.send_due().await {
+                // There may be more.
+                Ok(sent) if sent == MAILS_AT_A_TIME => continue,
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "the outbox cannot be read; mails wait"),
+            }
+            tokio::select! {
+                () = due.notified() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// Tries the mails that are due; answers how many there were.
+    async fn send_due(&self) -> Result<i64, DbError> {
+        let mails = self.db.mails_due(self.clock.now(), MAILS_AT_A_TIME).await?;
+        let count = mails.len() as i64;
+        for mail in mails {
+            self.send(mail).await?;
+        }
+        Ok(count)
+    }
+
+    async fn send(&self, mail: MailRow) -> Result<(), DbError> {
+        let (id, tries) = (mail.id, mail.attempts + 1);
+        let now = self.clock.now();
+        if !self.db.begin_mail_try(&mail, next_try(&mail, now)).await? {
+            return Ok(());
+        }
+        match self.transport.send(self.letter(mail)).await {
+            Ok(()) => {
+                tracing::info!(mail = %id, "a mail was handed over");
+                self.db.remove_mail(id).await
+            }
+            Err(error @ SendError::NoAddress) => {
+                tracing::error!(mail = %id, %error, "a mail is given up");
+                self.db.remove_mail(id).await
+            }
+            Err(error) if tries >= TRIES_MAX => {
+                tracing::error!(mail = %id, tries, %error, "a mail is given up");
+                self.db.remove_mail(id).await
+            }
+            Err(error) => {
+                tracing::warn!(mail = %id, tries, %error, "a mail waits for another try");
+                Ok(())
+            }
+        }
+    }
+
+    fn letter(&self, mail: MailRow) -> Letter {
+        let Closing {
+            security_contact,
+            base_url,
+        } = &self.closing;
+        let page = base_url.as_ref().map_or_else(String::new, |base| {
+            format!("Settings, API Key: {base}{}\n", mail.page)
+        });
+        Letter {
+            id: mail.id,
+            date: mail.created_us,
+            recipient: mail.recipient,
+            subject: mail.subject,
+            text: format!(
+                "{}\n{page}Security contact: {security_contact}\nYou get this mail because you are an owner there.\n",
+                mail.body
+            ),
+        }
+    }
+}
+
+/// When a mail is tried again if the try that begins now fails.
+fn next_try(mail: &MailRow, now: Time) -> Time {
+    let doublings = mail.attempts.clamp(0, DOUBLINGS_MAX) as u32;
+    now.after((FIRST_PAUSE * 2u32.pow(doublings)).min(LONGEST_PAUSE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::MailId;
+
+    #[test]
+    fn pauses_double_from_a_minute_to_an_hour() {
+        let pause = |attempts| {
+            let mail = MailRow {
+                id: MailId::new(),
+                created_us: Time(0),
+                recipient: String::new(),
+                subject: String::new(),
+                body: String::new(),
+                page: String::new(),
+                attempts,
+            };
+            next_try(&mail, Time(0)).0 / 60_000_000
+        };
+        let pauses: Vec<_> = (0..9).map(pause).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(pause(i64::MAX), 60);
+        let minutes: i64 = (0..TRIES_MAX - 1).map(pause).sum();
+        assert_eq!(minutes / 60, 3 * 24 - 1, "and the last try then");
+    }
+}
