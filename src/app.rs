@@ -13,7 +13,7 @@ use crate::{
     control::{ControlSocket, Ownership},
     db::{Db, DbError, DbUrl},
     http::{Certificate, Metrics, Server},
-    keys::{format::redact, usage::FLUSH_EVERY_MS},
+    keys::{format::redact, incidents, usage::FLUSH_EVERY_MS},
     mail::{
         sender::{Closing, Sender},
         transport::Transport,
@@ -187,6 +187,10 @@ fn background_tasks(services: &Arc<Services>, stop: &watch::Receiver<bool>) -> J
     ));
 
     let own = Arc::clone(services);
+    let watch = async move { incidents::watch(&own.keys).await };
+    tasks.spawn(until_told(watch, stop.clone()));
+
+    let own = Arc::clone(services);
     tasks.spawn(every(CHECKPOINT_EVERY, stop.clone(), move || {
         let own = Arc::clone(&own);
         async move {
@@ -220,6 +224,7 @@ async fn forget_old(services: &Services) -> Result<(), DbError> {
     let used = days_ago(services.settings.usage_days);
     services.db.forget_usage_before(used.minute(), used).await?;
     services.db.forget_audit_addresses_before(used).await?;
+    services.db.forget_incidents_before(used).await?;
     services
         .db
         .forget_audit_before(days_ago(services.settings.audit_days))

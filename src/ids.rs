@@ -76,6 +76,8 @@ id_types! {
     AuditId,
     /// One mail to one recipient.
     MailId,
+    /// One time that a Seller's clients went on sending dead keys.
+    IncidentId,
     /// One running process; new at every start.
     NodeId,
 }

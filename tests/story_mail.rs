@@ -1,4 +1,4 @@
-//! What the owners of a Seller are mailed: every act on its keys.
+//! What the owners of a Seller are mailed: every act on its keys, and clients that go on sending a dead one.
 //!
 //! Never: a mail to somebody who is no owner; a key, or the SMTP server's password, in a mail, a log or the database.
 
@@ -8,6 +8,8 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
+
+use reqwest::Method;
 
 use crate::support::{
     binary::{Place, Served},
@@ -458,4 +460,142 @@ fn wrong_options_are_refused_at_the_start_and_no_password_is_repeated() {
     let (code, said) = run(&["--mail-from", "x\r\nBcc: y@z.example"]);
     assert_eq!(code, Some(2), "{said}");
     assert!(!place.database_file().exists());
+}
+
+/// Calls with a key, as a program that calls itself so.
+async fn call(served: &Served, key: &str, user_agent: &str, times: usize, status: u16) {
+    let client = Client::new(served.api, Some(key));
+    for _ in 0..times {
+        let request = client.request(Method::GET, "/api/v1/key");
+        let answer = client.send(request.header("user-agent", user_agent)).await;
+        assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
+    }
+}
+
+/// A program of another Seller goes on sending a dead key; when its owner was mailed, earlier calls have been looked at.
+async fn another_incident(place: &Place, served: &Served, smtp: &Smtp, slug: &str) {
+    place.create_seller(slug);
+    let dead = place.generate(slug);
+    place.generate(slug);
+    call(served, &dead, "lookout/1", 10, 401).await;
+    wait_for_stray(smtp, slug, 1);
+}
+
+/// The mails about clients of a Seller that go on sending a dead key.
+fn stray(mails: &[Mail], slug: &str) -> Vec<Mail> {
+    let subject = format!("A dead API key of {slug} is still being sent");
+    let mut mails = mails.to_vec();
+    mails.retain(|mail| mail.header("Subject") == subject);
+    mails
+}
+
+/// Waits until there are so many of them.
+fn wait_for_stray(smtp: &Smtp, slug: &str, count: usize) -> Vec<Mail> {
+    let mut all = 1;
+    loop {
+        let mails = smtp.wait_for(all);
+        all = mails.len() + 1;
+        let mails = stray(&mails, slug);
+        if mails.len() >= count {
+            return mails;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_incident_is_mailed_once_and_names_who_was_forgotten() {
+    let smtp = Smtp::start();
+    let place = Place::new();
+    let served = serve(&place, &smtp.url(), &[]);
+    place.create_seller("lone-star");
+    let viewer = "viewer@lone-star.example";
+    let mut viewer = Person::invited(&place, served.api, "lone-star", viewer, "viewer").await;
+    let old = place.generate("lone-star");
+    for name in ["alpha/1", "beta/1", "forgotten-box/2.1"] {
+        call(&served, &old, name, 1, 200).await;
+    }
+    // A key that waits is no dead one, however often it is tried before its time; nor when it is discarded after that.
+    let staged = key_of(&act(&place, "prepare", "lone-star"));
+    call(&served, &staged, "hasty/1", 12, 401).await;
+    another_incident(&place, &served, &smtp, "first-lookout").await;
+    act(&place, "discard", "lone-star");
+    another_incident(&place, &served, &smtp, "second-lookout").await;
+    let new = place.generate("lone-star");
+    // Two change over, and may need many calls for it.
+    for name in ["alpha/1", "beta/1"] {
+        call(&served, &old, name, 8, 401).await;
+        call(&served, &new, name, 1, 200).await;
+    }
+    // Nine are no incident.
+    call(&served, &old, "forgotten-box/2.1", 9, 401).await;
+    another_incident(&place, &served, &smtp, "third-lookout").await;
+    assert_eq!(stray(&smtp.mails(), "lone-star").len(), 0);
+    for page in ["/dashboard", "/dashboard/settings"] {
+        let shown = viewer.get(&format!("{page}?seller=lone-star")).await;
+        assert!(!shown.has_form("incident"), "{}", shown.words());
+    }
+
+    // The tenth is. What the other one calls itself is made for the mail.
+    let hostile = format!(
+        "\"\tBcc: x@evil.example https://evil.example/ {}",
+        "x".repeat(6_000)
+    );
+    call(&served, &old, &hostile, 1, 401).await;
+    let mails = wait_for_stray(&smtp, "lone-star", 1);
+    let (mail, text) = (&mails[0], mails[0].text());
+    assert_eq!(mail.to, "owner@lone-star.example");
+    assert!(
+        text.starts_with(
+            "2 clients of lone-star (lone-star) are still sending a dead key: 10 calls"
+        ),
+        "{text}"
+    );
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("- ")).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    let begin = "- 127.0.0.1  \"forgotten-box/2.1\"  9 calls refused, the last at 20";
+    assert!(lines[0].starts_with(begin), "{text}");
+    let begin = "- 127.0.0.1  \"'\u{fffd}Bcc: x@evil.example https: //evil.example/ xxx";
+    assert!(lines[1].starts_with(begin), "{text}");
+    assert!(lines[1].chars().count() < 230, "{text}");
+    for name in ["alpha", "beta", "hasty", &hint(&old)] {
+        assert!(!text.contains(name), "{text}");
+    }
+    assert_eq!(mail.header_names(), HEADERS);
+    for page in ["/dashboard", "/dashboard/settings"] {
+        let shown = viewer
+            .get(&format!("{page}?seller=lone-star"))
+            .await
+            .words();
+        assert!(
+            shown.contains("2 clients are still sending a dead key."),
+            "{shown}"
+        );
+    }
+
+    // Nobody is mailed again while it lasts.
+    call(&served, &old, "forgotten-box/2.1", 30, 401).await;
+    another_incident(&place, &served, &smtp, "fourth-lookout").await;
+    assert_eq!(stray(&smtp.mails(), "lone-star").len(), 1);
+
+    // Ten quiet minutes later it is over, and what comes then is another.
+    let quiet = "UPDATE key_usage SET minute = minute - 11, last_us = last_us - 660000000";
+    place.change(quiet).await;
+    until(
+        &place,
+        "it should have been closed",
+        "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM incidents WHERE closed_us IS NULL)",
+    )
+    .await;
+    let shown = viewer.get("/dashboard?seller=lone-star").await;
+    assert!(!shown.has_form("incident"), "{}", shown.words());
+    call(&served, &old, "forgotten-box/2.1", 10, 401).await;
+    wait_for_stray(&smtp, "lone-star", 2);
+    until_all_are_sent(&place).await;
+    let mails = stray(&smtp.mails(), "lone-star");
+    assert_eq!(mails.len(), 2, "{mails:#?}");
+    assert!(
+        mails[1]
+            .text()
+            .starts_with("1 client of lone-star (lone-star) is still sending")
+    );
 }

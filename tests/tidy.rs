@@ -37,6 +37,7 @@ const RANK: &[(&str, &[&str])] = &[
         &[
             "keys",
             "keys::cutover",
+            "keys::incidents",
             "keys::lifecycle",
             "keys::limits",
             "keys::revocation",

@@ -8,6 +8,7 @@
 
 mod audit;
 mod error;
+mod incidents;
 mod keys;
 mod listings;
 mod mail;
@@ -36,6 +37,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 pub use self::{
     audit::{AuditEntry, AuditRow},
     error::DbError,
+    incidents::StrayClient,
     keys::{IdentifiedKey, KeyRow, StagedBecomes, StagedRow},
     listings::{ListingCounts, ListingFilter},
     mail::{Addressees, MailRow, NewMail},

@@ -10,7 +10,7 @@ use crate::{
     accounts::{Plan, Role},
     audit::Act,
     clock::Time,
-    ids::{AuditId, KeyId, ListingId, LocationId, MailId, SellerId, SessionId, UserId},
+    ids::{AuditId, IncidentId, KeyId, ListingId, LocationId, MailId, SellerId, SessionId, UserId},
     inventory::{listing::ListingStatus, vin::Vin},
 };
 
@@ -53,6 +53,7 @@ as_text! {
     LocationId => |id| id.to_text().into(),
     AuditId => |id| id.to_text().into(),
     MailId => |id| id.to_text().into(),
+    IncidentId => |id| id.to_text().into(),
     SessionId => |id| id.to_text().into(),
     Vin => |vin| vin.as_str().into(),
     ListingStatus => |status| status.as_str().into(),

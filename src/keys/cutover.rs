@@ -20,7 +20,7 @@ pub const QUIET: Duration = Duration::from_secs(600);
 pub const LOOK_BACK: Duration = Duration::from_secs(86_400);
 /// A client that changes over by trying its other key is refused in the moment of the change, and in others that it had
 /// begun. Whoever is refused later than this still has the dead key somewhere.
-const CHANGE_OVER: Duration = Duration::from_secs(120);
+pub const CHANGE_OVER: Duration = Duration::from_secs(120);
 /// Clients of one kind of key that are looked at, the busiest.
 const CLIENTS_READ: i64 = 500;
 

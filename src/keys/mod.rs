@@ -5,12 +5,13 @@
 //! every node obeys. From then on each request's key is read and judged by [`verify`], from the [`table`] in memory;
 //! what it was used for is counted by [`usage`], read for people by [`cutover`], and measured against [`limits`]; and what it may touch is a
 //! [`scope::SellerScope`]. One day it is replaced or expired. Its digest stays among the Seller's last hundred dead keys, so
-//! that a client that still sends it can be named, and then it is forgotten.
+//! that a client that still sends it can be named, as [`incidents`] does, and then it is forgotten.
 //!
 //! Never: a key outside [`format::SecretKey`]; a decision about a key anywhere but in [`verify`].
 
 pub mod cutover;
 pub mod format;
+pub mod incidents;
 pub mod lifecycle;
 pub mod limits;
 pub mod revocation;

@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use hashbrown::{DefaultHashBuilder, Equivalent, HashMap};
+use hashbrown::{DefaultHashBuilder, Equivalent, HashMap, HashSet};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -188,6 +188,8 @@ impl Shard {
 /// The counters.
 pub struct Usage {
     shards: Box<[Mutex<Shard>]>,
+    /// Sellers with refused calls that were written and that nobody has looked at.
+    refused: Mutex<HashSet<SellerId>>,
     dropped: AtomicU64,
     /// Tells whoever watches that there is something new to read.
     flushed: watch::Sender<()>,
@@ -197,6 +199,7 @@ impl Default for Usage {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            refused: Mutex::default(),
             dropped: AtomicU64::new(0),
             flushed: watch::Sender::new(()),
         }
@@ -285,6 +288,10 @@ impl Usage {
                 self.count_again(rows);
                 return Err(error);
             }
+            let refused = some
+                .iter()
+                .filter(|(key, _)| key.class == StatusClass::Unauthorized);
+            self.refused().extend(refused.map(|(key, _)| key.seller));
         }
         Ok(())
     }
@@ -292,6 +299,15 @@ impl Usage {
     /// Tells after each flush that what was counted until then can be read.
     pub fn flushes(&self) -> watch::Receiver<()> {
         self.flushed.subscribe()
+    }
+
+    /// The Sellers for whose dead keys 401s were written since this was last asked.
+    pub fn take_refused(&self) -> HashSet<SellerId> {
+        std::mem::take(&mut *self.refused())
+    }
+
+    fn refused(&self) -> MutexGuard<'_, HashSet<SellerId>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count_again(&self, rows: Vec<(CountKey, Count)>) {

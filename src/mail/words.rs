@@ -1,11 +1,19 @@
 //! What the mails say: plain text, for people who sell trucks and may never have seen the dashboard.
 //!
-//! Never: a key, of which the last four characters must do; a line's end in a subject.
+//! Never: a key, of which the last four characters must do; anything that a client sent in a subject, or on a line of its
+//! own in a body.
+
+use std::fmt::Write;
 
 use crate::{
     clock::Time,
-    db::{Addressees, NewMail},
+    db::{Addressees, NewMail, StrayClient},
 };
+
+/// Clients that one mail names.
+const CLIENTS_NAMED: usize = 20;
+/// Characters of what a client calls itself.
+const USER_AGENT_CHARS: usize = 120;
 
 /// What an act did to a Seller's keys. Each key is its last four characters.
 #[derive(Clone, Debug)]
@@ -141,6 +149,53 @@ const WAITED: &str = "Discarded key, which was prepared and never live";
 const NOT_YOU: &str = "If this was neither you nor a colleague, somebody else can act for you. Sign in, change your password and \
      end the other sessions, look through the members, regenerate the key, and write to the security contact below.";
 
+/// The mail about clients that go on sending dead keys. `clients` are all of them, those most often refused first.
+pub fn about_stray_clients(to: &Addressees, clients: &[StrayClient], at: Time) -> NewMail {
+    let name = one_line(&to.name);
+    let refused: i64 = clients.iter().map(|client| client.refused).sum();
+    let (some, still) = match clients.len() {
+        1 => ("1 client of".to_owned(), "is still sending"),
+        n => (format!("{n} clients of"), "are still sending"),
+    };
+    let mut list = String::new();
+    for client in clients.iter().take(CLIENTS_NAMED) {
+        // Writing to a text cannot fail.
+        let _ = writeln!(
+            list,
+            "- {}  \"{}\"  {} refused, the last at {}",
+            one_line(&client.address),
+            without_links(&client.user_agent),
+            calls(client.refused),
+            client.last_us.utc()
+        );
+    }
+    if clients.len() > CLIENTS_NAMED {
+        let _ = writeln!(list, "- and {} more", clients.len() - CLIENTS_NAMED);
+    }
+    NewMail {
+        subject: format!("A dead API key of {name} is still being sent"),
+        body: format!(
+            "{some} {name} ({}) {still} a dead key: {} refused with 401 in the last 10 minutes, as of {}.\n\n{list}\n\
+             What stands in quotes is what the client calls itself; anybody who has the dead key could have written it.\n\n\
+             These machines still have an old key and sync nothing. Put the present key into each of them; do not generate again \
+             for it, that would shut out all the others. If you do not know a machine, somebody may have found an old copy of a \
+             key. It is of no use to them, as it is dead.\n\n\
+             You get one mail about this. It counts as over when nobody has sent a dead key for 10 minutes.\n",
+            to.slug,
+            calls(refused),
+            at.utc(),
+        ),
+        page: page(to),
+    }
+}
+
+fn calls(count: i64) -> String {
+    match count {
+        1 => "1 call".to_owned(),
+        n => format!("{n} calls"),
+    }
+}
+
 fn shown(hint: &str) -> String {
     format!("tr_live_••••{hint}")
 }
@@ -159,21 +214,69 @@ fn one_line(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }
 
+/// What a client calls itself, cut, in a form that mail programs make no link of: it stands in a mail that people trust.
+fn without_links(user_agent: &str) -> String {
+    let short: String = user_agent.chars().take(USER_AGENT_CHARS).collect();
+    one_line(&short)
+        .replace('"', "'")
+        .replace("://", ": //")
+        .replace("www.", "www .")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_name_does_not_end_the_subject() {
-        let to = Addressees {
+    fn to() -> Addressees {
+        Addressees {
             slug: "lone-star".to_owned(),
             name: "Lone Star\r\nBcc: x".to_owned(),
             owners: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_name_does_not_end_the_subject() {
         let news = KeyNews::Discarded {
             key: "a9f3".to_owned(),
         };
-        let mail = about_keys(&to, &news, None, Time(0));
+        let mail = about_keys(&to(), &news, None, Time(0));
         assert!(!mail.subject.contains(['\r', '\n']), "{}", mail.subject);
+    }
+
+    fn client(user_agent: &str) -> StrayClient {
+        StrayClient {
+            address: "10.0.0.1".to_owned(),
+            user_agent: user_agent.to_owned(),
+            refused: 1,
+            last_us: Time(0),
+        }
+    }
+
+    #[test]
+    fn what_others_wrote_neither_ends_a_line_nor_becomes_a_link() {
+        let sent = format!("a\r\nb\u{7}\" https://evil.example {}", "x".repeat(500));
+        let mail = about_stray_clients(&to(), &[client(&sent)], Time(0));
+        assert!(!mail.subject.contains(['\r', '\n']), "{}", mail.subject);
+        let line = mail.body.lines().find(|line| line.starts_with("- "));
+        let line = line.expect("the client's line");
+        assert!(
+            line.starts_with("- 10.0.0.1  \"a\u{fffd}\u{fffd}b\u{fffd}' https: //evil.example xx"),
+            "{line}"
+        );
+        assert!(
+            line.ends_with("x\"  1 call refused, the last at 1970-01-01 00:00:00 UTC"),
+            "{line}"
+        );
+        assert!(line.chars().count() < 220, "{line}");
+    }
+
+    #[test]
+    fn twenty_clients_are_named_and_the_others_counted() {
+        let clients: Vec<_> = (0..25).map(|n| client(&format!("agent-{n}"))).collect();
+        let mail = about_stray_clients(&to(), &clients, Time(0));
+        assert!(mail.body.starts_with("25 clients of"), "{}", mail.body);
+        assert!(mail.body.contains("agent-19\"") && !mail.body.contains("agent-20"));
+        assert!(mail.body.contains("- and 5 more\n"), "{}", mail.body);
     }
 }

@@ -1,11 +1,13 @@
-//! The contracts of mails: the outbox, and whom a mail is for.
+//! The contracts of mails and of what sets them off: the outbox, whom a mail is for, clients that go on sending dead keys.
 //!
-//! Never: a mail of an act that was not committed; a Seller's keys told to another.
+//! Never: a mail of an act that was not committed; a Seller's clients or keys told to another.
+
+use std::time::Duration;
 
 use truckradar::{
     accounts::Role,
-    db::{MailRow, NewMail},
-    ids::MailId,
+    db::{MailRow, NewMail, StrayClient},
+    ids::{IncidentId, MailId},
 };
 
 use super::*;
@@ -17,6 +19,10 @@ contracts! {
     a_mail_of_an_act_that_was_not_committed_never_was: contract_dropped_mail;
     a_mail_is_for_the_owners_of_this_seller: contract_addressees;
     an_act_knows_its_actors_address_and_its_own_keys_by_their_ends: contract_actors_and_hints;
+
+    clients_are_stray_that_send_dead_keys_and_have_not_changed_over: contract_stray_clients;
+    an_incident_is_open_once_until_its_dead_keys_are_quiet: contract_incidents;
+    closed_incidents_are_forgotten: contract_forget_incidents;
 }
 
 fn mail(subject: &str) -> NewMail {
@@ -156,4 +162,184 @@ async fn contract_actors_and_hints(db: &Db) {
     let mut tx = db.begin_change(other).await.expect("begins");
     assert_eq!(tx.actors_address().await.expect("answers"), None);
     assert_eq!(tx.hint_of(new.id).await.expect("answers"), None);
+}
+
+/// Calls of a client in the minute of `at` seconds, the last of them then.
+fn calls(
+    scope: SellerScope,
+    key: KeyId,
+    client: i64,
+    class: &'static str,
+    at: i64,
+    n: i64,
+) -> UsageRow {
+    UsageRow {
+        seller: scope.seller(),
+        key,
+        minute: after(at).minute(),
+        client,
+        address: format!("10.0.0.{client}"),
+        user_agent: format!("agent-{client}"),
+        status_class: class,
+        requests: n,
+        last_us: after(at).0,
+    }
+}
+
+/// How long after a key died a client may still be refused while it changes over.
+const CHANGE_OVER: Duration = Duration::from_secs(60);
+
+async fn stray(db: &Db, scope: SellerScope, since: i64) -> Vec<(String, i64)> {
+    let clients = db
+        .new_stray_clients(scope.seller(), after(since), CHANGE_OVER, 10)
+        .await;
+    let clients = clients.expect("answers").into_iter();
+    clients.map(|c| (c.user_agent, c.refused)).collect()
+}
+
+/// A Seller with a replaced key and a live one, since ten seconds.
+async fn replaced_key(db: &Db, scope: SellerScope) -> (KeyId, KeyId) {
+    let (old, _) = rotate(db, scope, T).await;
+    let (live, _) = rotate(db, scope, after(10)).await;
+    (old.id, live.id)
+}
+
+async fn contract_stray_clients(db: &Db) {
+    let (scope, other) = two_sellers(db).await;
+    let (old, live) = replaced_key(db, scope).await;
+    let (others_old, _) = replaced_key(db, other).await;
+    let staged = Key::new();
+    let mut tx = db.begin_change(scope).await.expect("begins");
+    tx.insert_staged_key(
+        staged.id,
+        staged.digest(),
+        staged.secret.hint(),
+        "operator",
+        after(10),
+    )
+    .await
+    .expect("is new");
+    tx.seal_key_change().await.expect("seals");
+    tx.commit().await.expect("commits");
+    db.add_usage(&[
+        // One that was let in before the key died, and is refused since.
+        calls(scope, old, 1, "2xx", 5, 50),
+        calls(scope, old, 1, "401", 70, 3),
+        calls(scope, old, 1, "401", 130, 4),
+        // One that changed over.
+        calls(scope, old, 2, "401", 70, 90),
+        calls(scope, live, 2, "2xx", 71, 1),
+        // Two programs of one name, of which one changed over and the other is refused more than a minute later.
+        calls(scope, old, 7, "401", 75, 6),
+        calls(scope, live, 7, "2xx", 76, 1),
+        // One that changed over and back.
+        calls(scope, live, 3, "2xx", 70, 1),
+        calls(scope, old, 3, "401", 72, 8),
+        // One that tries the next key too early, and one whose write met the fence.
+        calls(scope, staged.id, 4, "401", 70, 99),
+        calls(scope, live, 5, "401", 70, 99),
+        // One with a key that is no row of anybody's.
+        calls(scope, KeyId::new(), 6, "401", 70, 99),
+        // Another Seller's.
+        calls(other, others_old, 1, "401", 70, 77),
+    ])
+    .await
+    .expect("adds");
+    let [one, three, seven] = [1, 3, 7].map(|n| format!("agent-{n}"));
+    assert_eq!(
+        stray(db, scope, 0).await,
+        [(three.clone(), 8), (one.clone(), 7), (seven.clone(), 6)]
+    );
+    assert_eq!(stray(db, other, 0).await, [(one.clone(), 77)]);
+    let first = db
+        .new_stray_clients(scope.seller(), T, CHANGE_OVER, 1)
+        .await;
+    let expected = StrayClient {
+        address: "10.0.0.3".to_owned(),
+        user_agent: three,
+        refused: 8,
+        last_us: after(72),
+    };
+    assert_eq!(first.expect("answers"), [expected]);
+    let since_then = [(seven.clone(), 6), (one.clone(), 4)];
+    assert_eq!(stray(db, scope, 72).await, since_then);
+    assert_eq!(stray(db, scope, 130).await, []);
+
+    // Discarded, the staged key is dead; what was refused before that does not count.
+    let mut tx = db.begin_change(scope).await.expect("begins");
+    tx.end_staging(StagedBecomes::Discarded, after(80))
+        .await
+        .expect("ends");
+    tx.seal_key_change().await.expect("seals");
+    tx.commit().await.expect("commits");
+    assert_eq!(stray(db, scope, 72).await, since_then);
+    let late = calls(scope, staged.id, 4, "401", 140, 5);
+    db.add_usage(&[late]).await.expect("adds");
+    let four = ("agent-4".to_owned(), 5);
+    assert_eq!(stray(db, scope, 72).await, [(seven, 6), four, (one, 4)]);
+    // Without a live key nobody can have changed over.
+    expire(db, scope, after(141)).await;
+    assert_eq!(stray(db, scope, 0).await.len(), 5);
+}
+
+async fn open(db: &Db, scope: SellerScope, at: Time) -> bool {
+    let mut tx = db.begin().await.expect("begins");
+    let opened = tx
+        .open_incident(IncidentId::new(), scope.seller(), at)
+        .await
+        .expect("answers");
+    tx.commit().await.expect("commits");
+    opened
+}
+
+async fn contract_incidents(db: &Db) {
+    let (scope, other) = two_sellers(db).await;
+    let (old, live) = replaced_key(db, scope).await;
+    let since = async |scope| {
+        let found = db.open_incident(scope).await;
+        found.expect("answers")
+    };
+    let close = async |quiet: i64, at: i64| {
+        let closed = db.close_quiet_incidents(after(quiet), after(at)).await;
+        closed.expect("answers")
+    };
+    db.add_usage(&[
+        calls(scope, old, 1, "401", 70, 12),
+        calls(scope, live, 1, "2xx", 200, 1),
+        calls(scope, live, 1, "401", 200, 1),
+    ])
+    .await
+    .expect("adds");
+    assert_eq!(stray(db, scope, 0).await, []);
+    let again = calls(scope, old, 1, "401", 210, 2);
+    db.add_usage(&[again]).await.expect("adds");
+    assert_eq!(stray(db, scope, 0).await.len(), 1);
+
+    assert_eq!(since(scope).await, None);
+    assert!(open(db, scope, after(211)).await);
+    assert!(!open(db, scope, after(212)).await, "one is open");
+    assert!(open(db, other, after(213)).await);
+    assert_eq!(since(scope).await, Some(after(211)));
+    assert_eq!(stray(db, scope, 0).await, [], "they are known");
+    // Only the dead key's calls keep it open; of the other Seller nobody sends one.
+    assert_eq!(close(209, 300).await, 1);
+    assert_eq!(since(scope).await, Some(after(211)));
+    assert_eq!(since(other).await, None);
+    assert_eq!(close(210, 301).await, 1);
+    assert_eq!(close(210, 302).await, 0);
+    assert_eq!(since(scope).await, None);
+    assert!(open(db, scope, after(303)).await, "a later one");
+    assert_eq!(since(scope).await, Some(after(303)));
+}
+
+async fn contract_forget_incidents(db: &Db) {
+    let (scope, other) = two_sellers(db).await;
+    assert!(open(db, scope, T).await);
+    let closed = db.close_quiet_incidents(after(1), after(1)).await;
+    assert_eq!(closed.expect("answers"), 1);
+    assert!(open(db, other, T).await);
+    db.forget_incidents_before(after(1)).await.expect("forgets");
+    db.forget_incidents_before(after(2)).await.expect("forgets");
+    let still = db.open_incident(other).await.expect("answers");
+    assert!(still.is_some(), "an open one is never forgotten");
 }

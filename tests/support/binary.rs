@@ -76,7 +76,7 @@ impl Place {
         let mut inside = self.look_inside().await;
         let columns: Vec<(String, String)> = sqlx::query_as(
             "SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND \
-             t.name NOT LIKE '%usage%' AND t.name <> 'outbox' AND t.name NOT LIKE '\\_%' ESCAPE '\\' AND c.name <> 'seen_us' ORDER BY 1, c.cid",
+             t.name NOT LIKE '%usage%' AND t.name NOT IN ('incidents', 'outbox') AND t.name NOT LIKE '\\_%' ESCAPE '\\' AND c.name <> 'seen_us' ORDER BY 1, c.cid",
         )
         .fetch_all(&mut inside)
         .await

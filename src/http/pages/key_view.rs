@@ -62,6 +62,8 @@ pub struct KeyView {
     pub as_of: When,
     /// Clients that earlier keys let in in the last 24 hours: who used a key that has leaked is found here after it died.
     pub earlier: Vec<ClientRow>,
+    /// When it was noticed that clients go on sending dead keys, if an incident is open.
+    pub noticed: Option<When>,
     /// For how many days use is remembered.
     pub usage_days: u32,
 }
@@ -201,6 +203,7 @@ impl KeyView {
             .filter(|_| live.is_none());
         let staged = db.staged_key(scope).await?;
         let cutover = Cutover::read(db, scope, &keys, now).await?;
+        let noticed = db.open_incident(scope).await?;
         let shown = |key: KeyId, hint: &str| Shown {
             key,
             hint: hint.to_owned(),
@@ -245,6 +248,7 @@ impl KeyView {
             unseen: rows(&cutover.unseen, now, let_in),
             earlier: rows(&cutover.let_in_before, now, let_in),
             progress: ProgressView::of(&cutover, now),
+            noticed: noticed.map(|at| When::ago(at, now)),
             traffic,
             as_of: When::clock(now),
             usage_days: services.settings.usage_days,

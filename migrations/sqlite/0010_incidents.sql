@@ -1,0 +1,12 @@
+-- When clients of a Seller went on sending dead keys: once an incident is open, nobody is mailed again until it is closed.
+
+CREATE TABLE incidents (
+    id         TEXT   NOT NULL PRIMARY KEY,
+    seller_id  TEXT   NOT NULL REFERENCES sellers (id),
+    opened_us  INTEGER NOT NULL,
+    -- NULL while it is open.
+    closed_us  INTEGER
+) STRICT;
+
+-- At most one open incident per Seller, so that two servers which notice at once send one mail.
+CREATE UNIQUE INDEX one_open_incident ON incidents (seller_id) WHERE closed_us IS NULL;
