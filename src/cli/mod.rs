@@ -37,6 +37,9 @@ const STDIN_BYTES_MAX: u64 = 64 << 10;
 /// How long a command waits for another one that has the database.
 const OWNERSHIP_WAIT: Duration = Duration::from_secs(10);
 
+/// How long the end of the process waits for work on threads.
+const THREADS_WAIT: Duration = Duration::from_secs(5);
+
 /// Dealer API for a truck marketplace, with API keys that are dead the instant they are replaced.
 #[derive(Parser)]
 #[command(
@@ -110,7 +113,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    match runtime.block_on(run(cli)) {
+    let done = runtime.block_on(run(cli));
+    // What runs on threads cannot be called off, such as the look-up of a mail server's name that nobody answers.
+    runtime.shutdown_timeout(THREADS_WAIT);
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("truckradar: {error:#}");
