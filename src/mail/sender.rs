@@ -123,7 +123,7 @@ impl Sender {
             recipient: mail.recipient,
             subject: mail.subject,
             text: format!(
-                "{}\n{page}Security contact: {security_contact}\nYou get this mail because you are an owner there.\n",
+                "{}\n{page}Security contact: {security_contact}\nYou get this mail as an owner of this dealer account.\n",
                 mail.body
             ),
         }

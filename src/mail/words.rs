@@ -12,8 +12,8 @@ use crate::{
 
 /// Clients that one mail names.
 const CLIENTS_NAMED: usize = 20;
-/// Characters of what a client calls itself.
-const USER_AGENT_CHARS: usize = 120;
+/// Characters of what somebody else wrote.
+const FOREIGN_CHARS: usize = 120;
 
 /// What an act did to a Seller's keys. Each key is its last four characters.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub enum KeyNews {
 
 /// The mail about an act on keys. `actor` is the address of who did it; nobody is the marketplace's operator.
 pub fn about_keys(to: &Addressees, news: &KeyNews, actor: Option<&str>, at: Time) -> NewMail {
-    let name = one_line(&to.name);
+    let name = without_links(&to.name);
     let (who, at) = (actor.unwrap_or("the marketplace"), at.utc());
     let (key, what, means, warning) = match news {
         KeyNews::Generated {
@@ -151,7 +151,7 @@ const NOT_YOU: &str = "If this was neither you nor a colleague, somebody else ca
 
 /// The mail about clients that go on sending dead keys. `clients` are all of them, those most often refused first.
 pub fn about_stray_clients(to: &Addressees, clients: &[StrayClient], at: Time) -> NewMail {
-    let name = one_line(&to.name);
+    let name = without_links(&to.name);
     let refused: i64 = clients.iter().map(|client| client.refused).sum();
     let (some, still) = match clients.len() {
         1 => ("1 client of".to_owned(), "is still sending"),
@@ -214,9 +214,10 @@ fn one_line(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }
 
-/// What a client calls itself, cut, in a form that mail programs make no link of: it stands in a mail that people trust.
-fn without_links(user_agent: &str) -> String {
-    let short: String = user_agent.chars().take(USER_AGENT_CHARS).collect();
+/// What a client calls itself or has named its Seller, cut, in a form that mail programs make no link of: it stands in a
+/// mail that people trust.
+fn without_links(text: &str) -> String {
+    let short: String = text.chars().take(FOREIGN_CHARS).collect();
     one_line(&short)
         .replace('"', "'")
         .replace("://", ": //")
@@ -230,18 +231,22 @@ mod tests {
     fn to() -> Addressees {
         Addressees {
             slug: "lone-star".to_owned(),
-            name: "Lone Star\r\nBcc: x".to_owned(),
+            name: "Lone Star\r\nhttp://evil.example".to_owned(),
             owners: Vec::new(),
         }
     }
 
     #[test]
-    fn a_name_does_not_end_the_subject() {
+    fn a_name_neither_ends_the_subject_nor_becomes_a_link() {
         let news = KeyNews::Discarded {
             key: "a9f3".to_owned(),
         };
         let mail = about_keys(&to(), &news, None, Time(0));
-        assert!(!mail.subject.contains(['\r', '\n']), "{}", mail.subject);
+        let name = "Lone Star\u{fffd}\u{fffd}http: //evil.example";
+        assert_eq!(
+            mail.subject,
+            format!("The next API key of {name} was discarded")
+        );
     }
 
     fn client(user_agent: &str) -> StrayClient {
