@@ -4,6 +4,8 @@
 
 use std::{fmt, str::FromStr};
 
+use self::ActKind::{Keys, Members, Sessions};
+
 /// What an act is about, by which people choose what they look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActKind {
@@ -13,13 +15,11 @@ pub enum ActKind {
     Members,
     /// Sessions and passwords.
     Sessions,
-    /// The Seller itself, its record and its listings.
-    Sellers,
 }
 
 impl ActKind {
     /// Every kind, in the order in which people are offered them.
-    pub const ALL: [Self; 4] = [Self::Keys, Self::Members, Self::Sessions, Self::Sellers];
+    pub const ALL: [Self; 3] = [Self::Keys, Self::Members, Self::Sessions];
 
     /// Its name in addresses.
     pub fn as_str(self) -> &'static str {
@@ -27,7 +27,6 @@ impl ActKind {
             Self::Keys => "keys",
             Self::Members => "members",
             Self::Sessions => "sessions",
-            Self::Sellers => "other",
         }
     }
 
@@ -37,7 +36,6 @@ impl ActKind {
             Self::Keys => ["key.%"; 3],
             Self::Members => ["member.%"; 3],
             Self::Sessions => ["session.%", "sessions.%", "password.%"],
-            Self::Sellers => ["seller.%", "dealer.%", "listing.%"],
         }
     }
 }
@@ -57,7 +55,7 @@ impl FromStr for ActKind {
 pub struct UnknownAct;
 
 macro_rules! acts {
-    ($($act:ident $name:literal $kind:ident $words:literal;)+) => {
+    ($($act:ident $name:literal => $kind:expr, $words:literal;)+) => {
         /// One kind of act.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Act {
@@ -75,10 +73,10 @@ macro_rules! acts {
                 }
             }
 
-            /// What it is about.
-            pub fn kind(self) -> ActKind {
+            /// What it is about; `None` if it is about the Seller itself, its record or its listings.
+            pub fn kind(self) -> Option<ActKind> {
                 match self {
-                    $(Self::$act => ActKind::$kind,)+
+                    $(Self::$act => $kind,)+
                 }
             }
 
@@ -104,26 +102,26 @@ macro_rules! acts {
 }
 
 acts! {
-    KeyGenerated      "key.generated"       Keys     "API key generated";
-    KeyPrepared       "key.prepared"        Keys     "Next API key prepared";
-    KeyCutOver        "key.cut-over"        Keys     "Cut over to the next API key";
-    KeyDiscarded      "key.discarded"       Keys     "Next API key discarded";
-    KeyExpired        "key.expired"         Keys     "API key expired";
-    MemberInvited     "member.invited"      Members  "Invitation made";
-    MemberUninvited   "member.uninvited"    Members  "Invitation taken back";
-    MemberJoined      "member.joined"       Members  "Invitation accepted";
-    MemberRole        "member.role"         Members  "Role changed";
-    MemberRemoved     "member.removed"      Members  "Member removed";
-    SessionBegan      "session.began"       Sessions "Signed in";
-    SessionEnded      "session.ended"       Sessions "Signed out";
-    SessionsEnded     "sessions.ended"      Sessions "Signed out elsewhere";
-    PasswordConfirmed "password.confirmed"  Sessions "Password given again";
-    PasswordChanged   "password.changed"    Sessions "Password changed";
-    PasswordResetLink "password.reset-link" Sessions "Link for a new password made";
-    PasswordReset     "password.reset"      Sessions "New password set by a link";
-    SellerCreated     "seller.created"      Sellers  "Dealer account created";
-    DealerChanged     "dealer.changed"      Sellers  "Profile or locations changed";
-    ListingReleased   "listing.released"    Sellers  "VIN freed for other dealers";
+    KeyGenerated      "key.generated"       => Some(Keys),     "API key generated";
+    KeyPrepared       "key.prepared"        => Some(Keys),     "Next API key prepared";
+    KeyCutOver        "key.cut-over"        => Some(Keys),     "Cut over to the next API key";
+    KeyDiscarded      "key.discarded"       => Some(Keys),     "Next API key discarded";
+    KeyExpired        "key.expired"         => Some(Keys),     "API key expired";
+    MemberInvited     "member.invited"      => Some(Members),  "Invitation made";
+    MemberUninvited   "member.uninvited"    => Some(Members),  "Invitation taken back";
+    MemberJoined      "member.joined"       => Some(Members),  "Invitation accepted";
+    MemberRole        "member.role"         => Some(Members),  "Role changed";
+    MemberRemoved     "member.removed"      => Some(Members),  "Member removed";
+    SessionBegan      "session.began"       => Some(Sessions), "Signed in";
+    SessionEnded      "session.ended"       => Some(Sessions), "Signed out";
+    SessionsEnded     "sessions.ended"      => Some(Sessions), "Signed out elsewhere";
+    PasswordConfirmed "password.confirmed"  => Some(Sessions), "Password given again";
+    PasswordChanged   "password.changed"    => Some(Sessions), "Password changed";
+    PasswordResetLink "password.reset-link" => Some(Sessions), "Link for a new password made";
+    PasswordReset     "password.reset"      => Some(Sessions), "New password set by a link";
+    SellerCreated     "seller.created"      => None,           "Dealer account created";
+    DealerChanged     "dealer.changed"      => None,           "Profile or locations changed";
+    ListingReleased   "listing.released"    => None,           "VIN freed for other dealers";
 }
 
 impl fmt::Display for Act {
@@ -146,7 +144,7 @@ mod tests {
                     let beginning = pattern.strip_suffix('%').expect("ends openly");
                     name.starts_with(beginning)
                 });
-                assert_eq!(fits, act.kind() == kind, "{act}");
+                assert_eq!(fits, act.kind() == Some(kind), "{act}");
             }
         }
         assert!("key.Generated".parse::<Act>().is_err());

@@ -474,6 +474,13 @@ async fn an_act_by_key_names_the_key_and_from_where() {
     assert_eq!(client.post("/api/v1/dealers", &whole).await.status, 200);
     let came = watch.judge("POST", &key, HERE).await;
     assert_eq!(acts(&came), ["dealer.changed"]);
+    let mut owner = dealership.person("owner", OWN).await;
+    let told = rows(&owner.get(PAGE).await);
+    let hint = &account.key[42..];
+    let expected = format!("Profile or locations changed API key ••••{hint} ");
+    // After signing in.
+    assert!(told[1].starts_with(&expected), "{told:#?}");
+    assert!(told[1].ends_with("127.0.0.1 –"), "{told:#?}");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

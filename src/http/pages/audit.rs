@@ -124,7 +124,6 @@ pub async fn show(
             tab("Keys", Some(ActKind::Keys)),
             tab("Members", Some(ActKind::Members)),
             tab("Sessions", Some(ActKind::Sessions)),
-            tab("Other", Some(ActKind::Sellers)),
         ],
         rows,
         is_first: before.is_none(),
