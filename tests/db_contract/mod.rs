@@ -797,6 +797,14 @@ async fn contract_staged_key(db: &Db) {
     tx.seal_key_change().await.expect("seals");
     tx.commit().await.expect("commits");
     assert_eq!(standing(&second).await, Some(Standing::Dead));
+    let rows = db.keys_of_seller(scope, 10).await.expect("reads");
+    let died = |key: &Key| {
+        let row = rows.iter().find(|row| row.id == key.id);
+        row.expect("is there").died_us()
+    };
+    assert_eq!(died(&live), Some(after(5)), "when the next one took over");
+    assert_eq!(died(&first), None, "it is live");
+    assert_eq!(died(&second), None, "it never was");
     assert_eq!(
         standing(&theirs).await,
         Some(Standing::Staged),
