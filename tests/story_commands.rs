@@ -1573,7 +1573,8 @@ async fn a_demo_prints_what_to_paste_and_leaves_nothing_behind() {
     let mut command = truckradar(&["demo", "--listen", &taken, "--admin-listen", "127.0.0.1:0"]);
     command.env("TMPDIR", place.path());
     let demo = Running::start(&mut command);
-    let said = demo.read_until("key cut-over");
+    let said = demo.read_until("are mailed to its owner");
+    assert!(said.contains("demo.db.mails"), "{said}");
     drop(holder);
     assert!(
         said.contains("TruckRadar runs on http://127.0.0.1:"),

@@ -98,7 +98,8 @@ async fn demo(mut args: ServeArgs) -> anyhow::Result<()> {
         .prefix("truckradar-demo-")
         .tempdir()
         .context("a throw-away folder cannot be made")?;
-    let database = DbUrl::Sqlite(folder.path().join("demo.db"));
+    let path = folder.path().join("demo.db");
+    let database = DbUrl::Sqlite(path.clone());
     // A demo beside something that has the usual port is still a demo.
     args.listen = free_or_any(args.listen);
     args.admin_listen = free_or_any(args.admin_listen);
@@ -124,12 +125,14 @@ async fn demo(mut args: ServeArgs) -> anyhow::Result<()> {
          Ask for one of its trucks:\n\n  \
          curl -i {api}/api/v1/inventory/{} \\\n    \
          -H \"Authorization: Bearer {}\"\n\n\
-         {}",
+         {}\n\
+         Acts on a key are mailed to its owner ({}).\n",
         welcome.email,
         welcome.password,
         demo::EXAMPLE_VIN,
         welcome.key.expose(),
         what_to_do(&next_key, &database, clients.is_some()),
+        args.mail_route(&path),
     ))?;
     drop(welcome);
     let served = app.run(stop).await;
