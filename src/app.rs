@@ -145,7 +145,12 @@ impl App {
         }
         // Ended by the signal, not cut off: counts that are on their way to the database must get there.
         background.join_all().await;
-        if let Err(error) = services.keys.usage.flush(&services.db).await {
+        if let Err(error) = services
+            .keys
+            .usage
+            .flush(&services.db, services.clock.now())
+            .await
+        {
             tracing::warn!(%error, "the last counts of usage are lost");
         }
         services.db.close().await;
@@ -179,7 +184,7 @@ fn background_tasks(services: &Arc<Services>, stop: &watch::Receiver<bool>) -> J
         move || {
             let own = Arc::clone(&own);
             async move {
-                if let Err(error) = own.keys.usage.flush(&own.db).await {
+                if let Err(error) = own.keys.usage.flush(&own.db, own.clock.now()).await {
                     tracing::warn!(%error, "counts of usage cannot be written; kept in memory");
                 }
             }

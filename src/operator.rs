@@ -323,7 +323,11 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
         Command::KeyShow { seller } => {
             let (row, scope) = find(services, authority, &seller).await?;
             // What was counted but not written yet belongs into the answer.
-            services.keys.usage.flush(&services.db).await?;
+            services
+                .keys
+                .usage
+                .flush(&services.db, services.clock.now())
+                .await?;
             let keys = services.db.keys_of_seller(scope, KEYS_SHOWN).await?;
             let since = services.clock.now().before(A_DAY).minute();
             let clients = services

@@ -77,7 +77,11 @@ if (live) {
     }
   };
   document.addEventListener("visibilitychange", watch);
-  addEventListener("pagehide", () => source?.close());
+  addEventListener("pagehide", () => {
+    source?.close();
+    source = null;
+  });
+  addEventListener("pageshow", watch);
   watch();
 }
 

@@ -397,6 +397,8 @@ async fn axe_finds_nothing_on_any_page_in_any_state() {
         .json(&["key", "show", "--seller", "lone-star"], "");
     browser.goto("/dashboard/settings").await;
     look!("settings-stragglers");
+    browser.goto("/dashboard").await;
+    look!("overview-stragglers");
     client.with_key(&present).get("/api/v1/key").await;
     browser.goto("/dashboard/settings").await;
     look!("settings-quiet");

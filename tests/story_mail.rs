@@ -10,6 +10,7 @@ use std::{
 };
 
 use reqwest::Method;
+use sqlx::AssertSqlSafe;
 
 use crate::support::{
     binary::{Place, Served},
@@ -472,13 +473,26 @@ async fn call(served: &Served, key: &str, user_agent: &str, times: usize, status
     }
 }
 
-/// A program of another Seller goes on sending a dead key; when its owner was mailed, earlier calls have been looked at.
-async fn another_incident(place: &Place, served: &Served, smtp: &Smtp, slug: &str) {
-    place.create_seller(slug);
-    let dead = place.generate(slug);
-    place.generate(slug);
-    call(served, &dead, "lookout/1", 10, 401).await;
-    wait_for_stray(smtp, slug, 1);
+/// The Seller's dead keys died longer ago than clients have to change over.
+async fn died_long_ago(place: &Place, slug: &str) {
+    let sql = format!(
+        "UPDATE api_keys SET ended_us = ended_us - 121000000 \
+         WHERE seller_id = (SELECT id FROM sellers WHERE slug = '{slug}')"
+    );
+    place.change(AssertSqlSafe(sql)).await;
+}
+
+/// Programs of two other Sellers go on sending dead keys, one after the other. When the second one's owner was mailed, the
+/// look that found the first one is over, and every earlier call has been looked at.
+async fn two_other_incidents(place: &Place, served: &Served, smtp: &Smtp, name: &str) {
+    for slug in [format!("{name}-one"), format!("{name}-two")] {
+        place.create_seller(&slug);
+        let dead = place.generate(&slug);
+        place.generate(&slug);
+        died_long_ago(place, &slug).await;
+        call(served, &dead, "lookout/1", 10, 401).await;
+        wait_for_stray(smtp, &slug, 1);
+    }
 }
 
 /// The mails about clients of a Seller that go on sending a dead key.
@@ -517,10 +531,11 @@ async fn an_incident_is_mailed_once_and_names_who_was_forgotten() {
     // A key that waits is no dead one, however often it is tried before its time; nor when it is discarded after that.
     let staged = key_of(&act(&place, "prepare", "lone-star"));
     call(&served, &staged, "hasty/1", 12, 401).await;
-    another_incident(&place, &served, &smtp, "first-lookout").await;
+    two_other_incidents(&place, &served, &smtp, "first-lookout").await;
     act(&place, "discard", "lone-star");
-    another_incident(&place, &served, &smtp, "second-lookout").await;
+    two_other_incidents(&place, &served, &smtp, "second-lookout").await;
     let new = place.generate("lone-star");
+    died_long_ago(&place, "lone-star").await;
     // Two change over, and may need many calls for it.
     for name in ["alpha/1", "beta/1"] {
         call(&served, &old, name, 8, 401).await;
@@ -528,12 +543,12 @@ async fn an_incident_is_mailed_once_and_names_who_was_forgotten() {
     }
     // Nine are no incident.
     call(&served, &old, "forgotten-box/2.1", 9, 401).await;
-    another_incident(&place, &served, &smtp, "third-lookout").await;
+    two_other_incidents(&place, &served, &smtp, "third-lookout").await;
     assert_eq!(stray(&smtp.mails(), "lone-star").len(), 0);
     for page in ["/dashboard", "/dashboard/settings"] {
         let shown = viewer.get(&format!("{page}?seller=lone-star")).await;
         let words = shown.words();
-        assert!(!words.contains("owners were mailed"), "{words}");
+        assert!(!words.contains("owners get a mail about it"), "{words}");
     }
 
     // The tenth is. What the other one calls itself is made for the mail.
@@ -571,12 +586,12 @@ async fn an_incident_is_mailed_once_and_names_who_was_forgotten() {
             shown.contains("2 clients still send a dead key."),
             "{shown}"
         );
-        assert!(shown.contains("and the owners were mailed."), "{shown}");
+        assert!(shown.contains("the owners get a mail about it."), "{shown}");
     }
 
     // Nobody is mailed again while it lasts.
     call(&served, &old, "forgotten-box/2.1", 30, 401).await;
-    another_incident(&place, &served, &smtp, "fourth-lookout").await;
+    two_other_incidents(&place, &served, &smtp, "fourth-lookout").await;
     assert_eq!(stray(&smtp.mails(), "lone-star").len(), 1);
 
     // Ten quiet minutes later it is over, and what comes then is another.
@@ -589,8 +604,22 @@ async fn an_incident_is_mailed_once_and_names_who_was_forgotten() {
     )
     .await;
     let shown = viewer.get("/dashboard?seller=lone-star").await.words();
-    assert!(!shown.contains("owners were mailed"), "{shown}");
+    assert!(!shown.contains("owners get a mail about it"), "{shown}");
+    // Of the same dead key nobody is mailed again within a day, however often it becomes quiet.
     call(&served, &old, "forgotten-box/2.1", 10, 401).await;
+    two_other_incidents(&place, &served, &smtp, "fifth-lookout").await;
+    assert_eq!(stray(&smtp.mails(), "lone-star").len(), 1);
+
+    // Another one dies: clients get their time, and then whoever is left is mailed about.
+    place.generate("lone-star");
+    call(&served, &new, "alpha/1", 12, 401).await;
+    two_other_incidents(&place, &served, &smtp, "sixth-lookout").await;
+    assert_eq!(
+        stray(&smtp.mails(), "lone-star").len(),
+        1,
+        "it died just now"
+    );
+    died_long_ago(&place, "lone-star").await;
     wait_for_stray(&smtp, "lone-star", 2);
     until_all_are_sent(&place).await;
     let mails = stray(&smtp.mails(), "lone-star");
@@ -598,6 +627,6 @@ async fn an_incident_is_mailed_once_and_names_who_was_forgotten() {
     assert!(
         mails[1]
             .text()
-            .starts_with("1 client of lone-star (lone-star) is still sending")
+            .starts_with("2 clients of lone-star (lone-star) are still sending")
     );
 }

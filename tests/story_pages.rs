@@ -145,7 +145,7 @@ async fn reloading_and_posting_again_show_nothing_and_make_nothing() {
         let words = again.words();
         assert!(words.contains("No key was made for you"), "{words}");
         assert!(
-            words.contains("you made the present key of lone-star"),
+            words.contains("you changed the key of lone-star"),
             "{words}"
         );
     }

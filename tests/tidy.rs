@@ -66,6 +66,7 @@ const RANK: &[(&str, &[&str])] = &[
     (
         "the pure types",
         &[
+            "keys::clients",
             "keys::scope",
             "keys::table",
             "keys::verify",

@@ -382,7 +382,7 @@ async fn of_two_who_replace_a_key_at_once_one_is_told_that_the_other_was_faster(
                 )),
                 Err(refused) => {
                     assert!(
-                        refused.message.contains("changed by operator"),
+                        refused.message.contains("changed by somebody else"),
                         "{}",
                         refused.message
                     );

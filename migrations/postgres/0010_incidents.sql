@@ -1,8 +1,10 @@
--- When clients of a Seller went on sending dead keys: once an incident is open, nobody is mailed again until it is closed.
+-- When clients of a Seller went on sending dead keys. Nobody is mailed twice about one death of a key within a day.
 
 CREATE TABLE incidents (
     id         TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     seller_id  TEXT COLLATE "C" NOT NULL REFERENCES sellers (id),
+    -- When the key died that was the live one last. One that dies later is another incident.
+    died_us    BIGINT NOT NULL,
     opened_us  BIGINT NOT NULL,
     -- NULL while it is open.
     closed_us  BIGINT

@@ -37,6 +37,15 @@ const SESSIONS_MAX: i64 = 200;
 /// A session's last request is noted this often at most.
 const SEEN_GRAIN: Duration = Duration::from_secs(60);
 
+/// Whether a request counts as use of its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// A person asked.
+    Counts,
+    /// A page asked by itself.
+    DoesNotCount,
+}
+
 /// Somebody who is signed in.
 #[derive(Clone, Debug)]
 pub struct Session {
@@ -144,6 +153,7 @@ impl People {
         &self,
         token: &Token,
         visitor: &Visitor,
+        how: Use,
     ) -> Result<Option<Session>, DbError> {
         let Some(row) = self.db.session(token.digest()).await? else {
             return Ok(None);
@@ -152,7 +162,8 @@ impl People {
         if row.created_us <= now.before(AGE_MAX) || row.seen_us <= now.before(IDLE_MAX) {
             return Ok(None);
         }
-        if row.seen_us <= now.before(SEEN_GRAIN)
+        if how == Use::Counts
+            && row.seen_us <= now.before(SEEN_GRAIN)
             && let Err(error) = self.touch(row.id, now, visitor).await
         {
             // Whoever reads is not kept from it by a database that cannot be written.

@@ -2,72 +2,56 @@
 //!
 //! Never: two open incidents of one Seller.
 
-use std::time::Duration;
-
 use sqlx::FromRow;
 
-use super::{Db, DbError, WriteTx, on_db, on_tx};
+use super::{Db, DbError, WriteTx, keys::DISCARDED, on_db, on_tx};
 use crate::{
     clock::Time,
     ids::{IncidentId, SellerId},
     keys::scope::SellerScope,
 };
 
-/// A client that was refused with dead keys and has not been let in with the live one since.
-#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
-pub struct StrayClient {
-    /// Its address.
-    pub address: String,
-    /// Its User-Agent, redacted and cut.
-    pub user_agent: String,
-    /// Its calls that were refused.
-    pub refused: i64,
-    /// When the last of them came.
-    pub last_us: Time,
+/// A death of a live key that nobody was told of yet that clients go on sending it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]
+pub struct Death {
+    /// When it died.
+    pub died_us: Time,
+    /// How many live keys the Seller has now: one or none.
+    pub live_keys: i64,
 }
 
 impl Db {
-    /// The clients of a Seller that sent a dead key since this time and have not changed over, those most often refused
-    /// first: not let in with the live key since, or refused so long after the key died that they still have it somewhere.
-    /// What was refused while a key was only staged does not count. Nobody, if the Seller has an open incident: they are
-    /// known. For the server's own watch over all Sellers, so without a scope.
-    pub async fn new_stray_clients(
+    /// The last death of a live key of a Seller; `None` if there was none, or if an incident about it is open or was opened
+    /// since this time. For the server's own watch over all Sellers, so without a scope.
+    pub async fn untold_death(
         &self,
         seller: SellerId,
-        since: Time,
-        change_over: Duration,
-        limit: i64,
-    ) -> Result<Vec<StrayClient>, DbError> {
-        const SQL: &str = "WITH dead AS (SELECT u.client_id, CAST(SUM(u.requests) AS BIGINT) AS refused, \
-             MAX(u.last_us) AS last_us, MAX(k.ended_us) AS ended_us \
-             FROM key_usage u JOIN api_keys k ON k.id = u.key_id \
-             WHERE u.seller_id = $1 AND u.minute >= $2 AND u.last_us > $3 AND u.status_class = '401' \
-             AND k.state IN ('replaced', 'expired') AND u.last_us > k.ended_us GROUP BY u.client_id), \
-             live AS (SELECT u.client_id, MAX(u.last_us) AS last_us FROM key_usage u JOIN api_keys k ON k.id = u.key_id \
-             WHERE u.seller_id = $1 AND u.minute >= $2 AND u.status_class NOT IN ('401', 'staged') AND k.state = 'live' \
-             GROUP BY u.client_id) \
-             SELECT c.address, c.user_agent, d.refused, d.last_us FROM dead d JOIN usage_clients c ON c.id = d.client_id \
-             LEFT JOIN live l ON l.client_id = d.client_id \
-             WHERE (l.last_us IS NULL OR l.last_us <= d.last_us OR d.last_us > d.ended_us + $4) \
-             AND NOT EXISTS (SELECT 1 FROM incidents i WHERE i.seller_id = $1 AND i.closed_us IS NULL) \
-             ORDER BY d.refused DESC, c.address, c.user_agent LIMIT $5";
-        let change_over_us = i64::try_from(change_over.as_micros()).unwrap_or(i64::MAX);
+        told_since: Time,
+    ) -> Result<Option<Death>, DbError> {
+        const SQL: &str = "SELECT d.died_us, \
+             (SELECT COUNT(*) FROM api_keys WHERE seller_id = $1 AND state = 'live') AS live_keys \
+             FROM (SELECT MAX(ended_us) AS died_us FROM api_keys WHERE seller_id = $1 \
+             AND state IN ('replaced', 'expired') AND COALESCE(end_reason, '') <> $2) d \
+             WHERE d.died_us IS NOT NULL AND NOT EXISTS (SELECT 1 FROM incidents i WHERE i.seller_id = $1 \
+             AND i.died_us = d.died_us AND (i.closed_us IS NULL OR i.opened_us > $3))";
         Ok(on_db!(self, |pool| sqlx::query_as(SQL)
             .bind(seller)
-            .bind(since.minute())
-            .bind(since)
-            .bind(change_over_us)
-            .bind(limit)
-            .fetch_all(pool)
+            .bind(DISCARDED)
+            .bind(told_since)
+            .fetch_optional(pool)
             .await)?)
     }
 
-    /// When the open incident of the scope's Seller was noticed, if there is one.
-    pub async fn open_incident(&self, scope: SellerScope) -> Result<Option<Time>, DbError> {
-        const SQL: &str =
-            "SELECT opened_us FROM incidents WHERE seller_id = $1 AND closed_us IS NULL";
+    /// When the open incident about this death of a key of the scope's Seller was noticed, if there is one.
+    pub async fn open_incident(
+        &self,
+        scope: SellerScope,
+        died: Time,
+    ) -> Result<Option<Time>, DbError> {
+        const SQL: &str = "SELECT opened_us FROM incidents WHERE seller_id = $1 AND closed_us IS NULL AND died_us = $2";
         Ok(on_db!(self, |pool| sqlx::query_scalar(SQL)
             .bind(scope.seller())
+            .bind(died)
             .fetch_optional(pool)
             .await)?)
     }
@@ -117,18 +101,29 @@ impl Db {
 }
 
 impl WriteTx {
-    /// Opens an incident; `false` if the Seller has an open one already.
+    /// Opens an incident about the death of a key, and closes one about an earlier death; `false` if one about it is open
+    /// already.
     pub async fn open_incident(
         &mut self,
         incident: IncidentId,
         seller: SellerId,
+        died: Time,
         at: Time,
     ) -> Result<bool, DbError> {
-        const SQL: &str = "INSERT INTO incidents (id, seller_id, opened_us) VALUES ($1, $2, $3) \
+        const CLOSE: &str = "UPDATE incidents SET closed_us = $3 WHERE seller_id = $1 AND closed_us IS NULL AND died_us < $2";
+        const OPEN: &str = "INSERT INTO incidents (id, seller_id, died_us, opened_us) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (seller_id) WHERE closed_us IS NULL DO NOTHING";
-        Ok(on_tx!(self, |conn| sqlx::query(SQL)
+        on_tx!(self, |conn| sqlx::query(CLOSE)
+            .bind(seller)
+            .bind(died)
+            .bind(at)
+            .execute(conn)
+            .await
+            .map(drop))?;
+        Ok(on_tx!(self, |conn| sqlx::query(OPEN)
             .bind(incident)
             .bind(seller)
+            .bind(died)
             .bind(at)
             .execute(conn)
             .await

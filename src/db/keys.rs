@@ -20,7 +20,7 @@ use crate::{
 pub const DEAD_KEYS_KEPT: i64 = 100;
 
 /// What is written of a staged key that was never cut over.
-const DISCARDED: &str = "discarded before it was ever live";
+pub(super) const DISCARDED: &str = "discarded before it was ever live";
 
 /// What becomes of a staged key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,14 +52,6 @@ pub struct KeyRow {
     pub ended_us: Option<Time>,
     /// Why, where the operator forced it.
     pub end_reason: Option<String>,
-}
-
-impl KeyRow {
-    /// When it died after it had been live; a key that was discarded before never was.
-    pub fn died_us(&self) -> Option<Time> {
-        let discarded = self.end_reason.as_deref() == Some(DISCARDED);
-        self.ended_us.filter(|_| !discarded)
-    }
 }
 
 /// A key found by its digest, and whose it is.
@@ -153,7 +145,7 @@ impl Db {
         })
     }
 
-    /// A Seller's newest keys, the live one first if there is one.
+    /// A Seller's newest keys: the live one first if there is one, then those that died last.
     pub async fn keys_of_seller(
         &self,
         scope: SellerScope,
@@ -161,11 +153,22 @@ impl Db {
     ) -> Result<Vec<KeyRow>, DbError> {
         const SQL: &str = "SELECT id, hint, state, made_by, created_us, live_us, shown_us, ended_us, end_reason \
              FROM api_keys WHERE seller_id = $1 \
-             ORDER BY CASE state WHEN 'live' THEN 0 ELSE 1 END, created_us DESC, id DESC LIMIT $2";
+             ORDER BY CASE state WHEN 'live' THEN 0 ELSE 1 END, COALESCE(ended_us, created_us) DESC, created_us DESC, id DESC LIMIT $2";
         Ok(on_db!(self, |pool| sqlx::query_as(SQL)
             .bind(scope.seller())
             .bind(limit)
             .fetch_all(pool)
+            .await)?)
+    }
+
+    /// When a live key of the scope's Seller last died; a staged one that was discarded never was live.
+    pub async fn last_death(&self, scope: SellerScope) -> Result<Option<Time>, DbError> {
+        const SQL: &str = "SELECT MAX(ended_us) FROM api_keys \
+             WHERE seller_id = $1 AND state IN ('replaced', 'expired') AND COALESCE(end_reason, '') <> $2";
+        Ok(on_db!(self, |pool| sqlx::query_scalar(SQL)
+            .bind(scope.seller())
+            .bind(DISCARDED)
+            .fetch_one(pool)
             .await)?)
     }
 

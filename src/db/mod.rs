@@ -37,14 +37,14 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 pub use self::{
     audit::{AuditEntry, AuditRow},
     error::DbError,
-    incidents::StrayClient,
+    incidents::Death,
     keys::{IdentifiedKey, KeyRow, StagedBecomes, StagedRow},
     listings::{ListingCounts, ListingFilter},
     mail::{Addressees, MailRow, NewMail},
     people::{LinkKind, LinkRow, MemberRow, MembershipRow, UserRow},
     sellers::{DealerChange, LocationRow, NewSeller, SellerRow},
     sessions::SessionRow,
-    usage::{ClientUse, OfKeys, SlotUse, UsageRow},
+    usage::{ClientUse, FormerClient, OfKeys, RefusedClient, SlotUse, UsageRow},
 };
 use crate::{
     ids::SellerId,

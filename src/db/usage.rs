@@ -60,10 +60,38 @@ pub struct ClientUse {
     pub unauthorized: i64,
     /// When it last called, in microseconds.
     pub last_us: i64,
-    /// When it was last let in.
-    pub accepted_us: Option<i64>,
-    /// When it was last refused because the key was dead.
-    pub unauthorized_us: Option<i64>,
+}
+
+/// A client that was refused with keys that were dead.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub struct RefusedClient {
+    /// Its address.
+    pub address: String,
+    /// Its User-Agent.
+    pub user_agent: String,
+    /// Its calls that were refused.
+    pub refused: i64,
+    /// When the last of them came.
+    pub refused_us: Time,
+    /// When the live key first let it in, to the minute; `None` if it never did.
+    pub first_let_in_us: Option<Time>,
+    /// When the live key last let it in.
+    pub let_in_us: Option<Time>,
+}
+
+/// A client that a key let in before it died.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub struct FormerClient {
+    /// Its address.
+    pub address: String,
+    /// Its User-Agent.
+    pub user_agent: String,
+    /// Its calls that were let in.
+    pub let_in: i64,
+    /// When the last of them came.
+    pub let_in_us: Time,
+    /// When it last called at all, with whichever key.
+    pub seen_us: Time,
 }
 
 /// What was done with one key in a few minutes that follow one another.
@@ -150,9 +178,7 @@ impl Db {
         const SQL: &str = "SELECT u.key_id, c.address, c.user_agent, \
              CAST(SUM(CASE WHEN u.status_class IN ('401', 'staged') THEN 0 ELSE u.requests END) AS BIGINT) AS accepted, \
              CAST(SUM(CASE WHEN u.status_class = '401' THEN u.requests ELSE 0 END) AS BIGINT) AS unauthorized, \
-             MAX(u.last_us) AS last_us, \
-             MAX(CASE WHEN u.status_class IN ('401', 'staged') THEN NULL ELSE u.last_us END) AS accepted_us, \
-             MAX(CASE WHEN u.status_class = '401' THEN u.last_us END) AS unauthorized_us \
+             MAX(u.last_us) AS last_us \
              FROM key_usage u JOIN usage_clients c ON c.id = u.client_id \
              WHERE u.seller_id = $1 AND u.minute >= $2 \
              AND ($4 IS NULL OR u.key_id = $4) AND ($5 IS NULL OR u.key_id <> $5) \
@@ -163,6 +189,70 @@ impl Db {
             .bind(limit)
             .bind(only)
             .bind(but)
+            .fetch_all(pool)
+            .await)?)
+    }
+
+    /// The clients that sent dead keys of the Seller since a time, those refused last first. What was refused while a key
+    /// was only staged does not count.
+    pub async fn refused_clients(
+        &self,
+        scope: SellerScope,
+        since: Time,
+        limit: i64,
+    ) -> Result<Vec<RefusedClient>, DbError> {
+        self.refused_clients_of(scope.seller(), since, limit).await
+    }
+
+    /// The same for the server's own watch over all Sellers, so without a scope.
+    pub async fn refused_clients_of(
+        &self,
+        seller: SellerId,
+        since: Time,
+        limit: i64,
+    ) -> Result<Vec<RefusedClient>, DbError> {
+        const SQL: &str = "WITH dead AS (SELECT u.client_id, CAST(SUM(u.requests) AS BIGINT) AS refused, \
+             MAX(u.last_us) AS refused_us FROM key_usage u JOIN api_keys k ON k.id = u.key_id \
+             WHERE u.seller_id = $1 AND u.minute >= $2 AND u.last_us > $3 AND u.status_class = '401' \
+             AND k.state IN ('replaced', 'expired') AND u.last_us > k.ended_us \
+             GROUP BY u.client_id ORDER BY MAX(u.last_us) DESC LIMIT $4), \
+             live AS (SELECT u.client_id, MIN(u.last_us) AS first_let_in_us, MAX(u.last_us) AS let_in_us \
+             FROM key_usage u JOIN api_keys k ON k.id = u.key_id \
+             WHERE u.seller_id = $1 AND u.minute >= $2 AND u.status_class NOT IN ('401', 'staged') AND k.state = 'live' \
+             GROUP BY u.client_id) \
+             SELECT c.address, c.user_agent, d.refused, d.refused_us, l.first_let_in_us, l.let_in_us \
+             FROM dead d JOIN usage_clients c ON c.id = d.client_id LEFT JOIN live l ON l.client_id = d.client_id \
+             ORDER BY d.refused_us DESC, c.address, c.user_agent";
+        Ok(on_db!(self, |pool| sqlx::query_as(SQL)
+            .bind(seller)
+            .bind(since.minute())
+            .bind(since)
+            .bind(limit)
+            .fetch_all(pool)
+            .await)?)
+    }
+
+    /// The clients that keys of the Seller let in since a minute, before those keys died; the busiest first.
+    pub async fn former_clients(
+        &self,
+        scope: SellerScope,
+        minute: i64,
+        limit: i64,
+    ) -> Result<Vec<FormerClient>, DbError> {
+        const SQL: &str = "WITH used AS (SELECT u.client_id, u.requests, u.last_us, \
+             CASE WHEN k.state IN ('replaced', 'expired', 'forgotten') AND u.status_class NOT IN ('401', 'staged') \
+             THEN 1 ELSE 0 END AS former \
+             FROM key_usage u LEFT JOIN api_keys k ON k.id = u.key_id WHERE u.seller_id = $1 AND u.minute >= $2), \
+             by_client AS (SELECT client_id, CAST(SUM(former * requests) AS BIGINT) AS let_in, \
+             MAX(CASE WHEN former = 1 THEN last_us END) AS let_in_us, MAX(last_us) AS seen_us \
+             FROM used GROUP BY client_id HAVING MAX(former) = 1) \
+             SELECT c.address, c.user_agent, b.let_in, b.let_in_us, b.seen_us \
+             FROM by_client b JOIN usage_clients c ON c.id = b.client_id \
+             ORDER BY b.let_in DESC, c.address, c.user_agent LIMIT $3";
+        Ok(on_db!(self, |pool| sqlx::query_as(SQL)
+            .bind(scope.seller())
+            .bind(minute)
+            .bind(limit)
             .fetch_all(pool)
             .await)?)
     }

@@ -13,7 +13,7 @@ use super::{State, error::ApiError, form::Fields, problem::Problem, session_cook
 use crate::{
     accounts::{
         people::Visitor,
-        sessions::{Member, Session},
+        sessions::{Member, Session, Use},
     },
     db::DbError,
     ids::SellerId,
@@ -71,7 +71,7 @@ impl FromRequestParts<Arc<State>> for Browser {
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Problem> {
         let visitor = visitor(parts);
-        let session = find_session(&parts.headers, state, &visitor).await?;
+        let session = find_session(&parts.headers, state, &visitor, Use::Counts).await?;
         Ok(Self { visitor, session })
     }
 }
@@ -88,8 +88,26 @@ impl FromRequestParts<Arc<State>> for SignedIn {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Problem> {
+        Self::from_parts(parts, state, Use::Counts).await
+    }
+}
+
+/// The same for what a page asks for by itself, however often: it does not keep a session from running out.
+pub struct Watching(pub SignedIn);
+
+impl FromRequestParts<Arc<State>> for Watching {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Problem> {
+        let signed_in = SignedIn::from_parts(parts, state, Use::DoesNotCount).await?;
+        Ok(Self(signed_in))
+    }
+}
+
+impl SignedIn {
+    async fn from_parts(parts: &Parts, state: &State, how: Use) -> Result<Self, Problem> {
         let visitor = visitor(parts);
-        match find_session(&parts.headers, state, &visitor).await? {
+        match find_session(&parts.headers, state, &visitor, how).await? {
             Some(session) => Ok(Self { visitor, session }),
             None => {
                 // A form that was posted too late cannot be posted again by a redirect; its page can be shown.
@@ -163,10 +181,11 @@ async fn find_session(
     headers: &HeaderMap,
     state: &State,
     visitor: &Visitor,
+    how: Use,
 ) -> Result<Option<Session>, DbError> {
     let services = &state.services;
     match session_cookie::token(headers, &services.settings) {
-        Some(token) => services.people.session(&token, visitor).await,
+        Some(token) => services.people.session(&token, visitor, how).await,
         None => Ok(None),
     }
 }

@@ -2,40 +2,35 @@
 //!
 //! Read from what [`super::usage`] counted; a client is an address together with a User-Agent.
 //!
-//! Never: "all clear" while a dead key was sent within the last ten minutes; a client called switched that was refused after
-//! it was last let in.
+//! Never: "all clear" while a dead key was sent within the last ten minutes, or by a client that has not changed over.
 
 use std::time::Duration;
 
 use crate::{
     clock::Time,
-    db::{ClientUse, Db, DbError, KeyRow, OfKeys, SlotUse},
+    db::{ClientUse, Db, DbError, FormerClient, OfKeys, RefusedClient, SlotUse},
     ids::KeyId,
     keys::scope::SellerScope,
 };
 
-/// Without a dead key sent for this long, all is clear.
+/// Without a dead key sent for this long, it is quiet.
 pub const QUIET: Duration = Duration::from_secs(600);
 /// How far back clients and calls are looked for.
-pub const LOOK_BACK: Duration = Duration::from_secs(86_400);
-/// A client that changes over by trying its other key is refused in the moment of the change, and in others that it had
-/// begun. Whoever is refused later than this still has the dead key somewhere.
+const LOOK_BACK: Duration = Duration::from_secs(86_400);
+/// A client that changes over by trying its other key is refused a moment before it is first let in, and with what it had
+/// begun a moment after. Whoever is refused later than this still has the dead key somewhere.
 pub const CHANGE_OVER: Duration = Duration::from_secs(120);
-/// Clients of one kind of key that are looked at, the busiest.
-const CLIENTS_READ: i64 = 500;
+/// Clients of one kind that are looked at.
+pub const CLIENTS_READ: i64 = 500;
 
 /// How a Seller's keys are used.
 pub struct Cutover {
-    /// Clients that sent the live key, the busiest first.
+    /// Clients that the live key let in, the busiest first.
     pub on_live: Vec<ClientUse>,
-    /// Clients that still send a dead key: refused, and not seen with the live one since, or refused long after the change.
-    pub still: Vec<ClientUse>,
-    /// Of those, how many were refused within [`QUIET`].
-    pub still_now: usize,
-    /// Clients that a dead key let in and that have not called since it died: nobody knows yet what they send.
-    pub unseen: Vec<ClientUse>,
-    /// Every client that a dead key let in.
-    pub let_in_before: Vec<ClientUse>,
+    /// Clients that still send a dead key (see [`is_still_on_a_dead_key`]), those refused last first.
+    pub still: Vec<RefusedClient>,
+    /// Clients that a dead key let in before it died, the busiest first.
+    pub former: Vec<FormerClient>,
     /// How far the change is.
     pub progress: Progress,
 }
@@ -45,123 +40,106 @@ pub struct Cutover {
 pub enum Progress {
     /// No key died in the last 24 hours, and nobody sent a dead one.
     NothingDied,
-    /// Clients still send a dead key.
-    StillSent,
-    /// Everybody who was refused has changed over, but a dead key was sent, or died, too shortly ago: since when it is quiet.
-    Quieting {
-        /// When a dead key was last sent, or died.
-        since: Time,
-        /// Whether anybody was refused.
-        refused: bool,
-    },
-    /// Nobody has sent a dead key for [`QUIET`].
-    AllClear {
-        /// When a dead key was last sent, or died.
-        since: Time,
-    },
+    /// So many clients sent a dead key within [`QUIET`] and have not changed over.
+    StillSent(usize),
+    /// Nobody is known to be left, but a dead key was sent, or died, too shortly ago.
+    Settling(Sign),
+    /// Nobody has sent a dead key for [`QUIET`], but there are clients that did before and have not changed over.
+    QuietForNow(Sign),
+    /// Nobody has sent a dead key for [`QUIET`], and nobody is left.
+    AllClear(Sign),
+}
+
+/// The last sign of a dead key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It was sent.
+    Sent(Time),
+    /// It died, and nobody has sent it since.
+    Died(Time),
+}
+
+/// Whether a client that was refused has not changed over: the live key has not let it in since; or it was refused so long
+/// after the live key first did that it is not changing over any more. That may be two programs of one name at one address,
+/// of which one was forgotten, or one that begins with the dead key each time it starts.
+pub fn is_still_on_a_dead_key(client: &RefusedClient, now: Time) -> bool {
+    let (Some(first), Some(last)) = (client.first_let_in_us, client.let_in_us) else {
+        return true;
+    };
+    let late = client.refused_us.before(CHANGE_OVER) > first;
+    last <= client.refused_us || late && client.refused_us > now.before(QUIET)
 }
 
 impl Cutover {
-    /// Reads how the Seller's keys are used; `keys` are its newest ones, the live one first if there is one.
+    /// Reads how the Seller's keys were used until `now`.
     pub async fn read(
         db: &Db,
         scope: SellerScope,
-        keys: &[KeyRow],
+        live: Option<KeyId>,
         now: Time,
     ) -> Result<Self, DbError> {
-        let minute = now.before(LOOK_BACK).minute();
-        let live = keys.first().filter(|key| key.state == "live");
-        // Asked for apart: however many clients still send a dead key, they hide none of the live one's.
-        let clients = async |keys| db.clients_since(scope, keys, minute, CLIENTS_READ).await;
-        let (on_live, on_dead) = match live {
-            Some(key) => (
-                clients(OfKeys::Only(key.id)).await?,
-                clients(OfKeys::But(key.id)).await?,
-            ),
-            None => (Vec::new(), clients(OfKeys::All).await?),
+        let since = now.before(LOOK_BACK);
+        let on_live = match live {
+            Some(key) => {
+                let of = OfKeys::Only(key);
+                db.clients_since(scope, of, since.minute(), CLIENTS_READ)
+                    .await?
+            }
+            None => Vec::new(),
         };
-        let died = keys.iter().filter_map(KeyRow::died_us).max();
-        Ok(Self::of(on_live, &on_dead, died, now))
+        let refused = db.refused_clients(scope, since, CLIENTS_READ).await?;
+        let former = db.former_clients(scope, since.minute(), CLIENTS_READ);
+        let former = former.await?;
+        let died = db.last_death(scope).await?;
+        Ok(Self::of(on_live, &refused, former, died, now))
     }
 
-    fn of(on_live: Vec<ClientUse>, on_dead: &[ClientUse], died: Option<Time>, now: Time) -> Self {
-        let dead = by_client(on_dead);
-        let is_still = |client: &&ClientUse| {
-            let Some(refused) = client.unauthorized_us else {
-                return false;
-            };
-            let with_live = on_live.iter().find(|other| same_client(other, client));
-            let switched = with_live.and_then(|other| other.accepted_us) > Some(refused);
-            let late = died.is_some_and(|died| refused > died.0 + micros(CHANGE_OVER));
-            !switched || late && refused > now.before(QUIET).0
-        };
-        let still: Vec<ClientUse> = dead.iter().filter(is_still).cloned().collect();
-        let is_recent = |refused: Option<i64>| refused.is_some_and(|at| at > now.before(QUIET).0);
-        let still_now = still
-            .iter()
-            .filter(|c| is_recent(c.unauthorized_us))
-            .count();
-        let let_in: Vec<ClientUse> = dead.iter().filter(|c| c.accepted > 0).cloned().collect();
-        let unseen = let_in
-            .iter()
-            .filter(|client| {
-                client
-                    .unauthorized_us
-                    .is_none_or(|at| Some(at) < client.accepted_us)
-            })
-            .filter(|client| !on_live.iter().any(|other| same_client(other, client)))
-            .cloned()
-            .collect();
-        let refused = dead
-            .iter()
-            .filter_map(|client| client.unauthorized_us)
-            .max();
-        let progress = match refused.max(died.map(|at| at.0)) {
-            Some(at) if at > now.before(LOOK_BACK).0 => {
-                let (since, refused) = (Time(at), refused.is_some());
-                match (still_now, is_recent(Some(at))) {
-                    (1.., _) => Progress::StillSent,
-                    (0, true) => Progress::Quieting { since, refused },
-                    (0, false) => Progress::AllClear { since },
-                }
-            }
-            _ => Progress::NothingDied,
+    /// `refused` has those refused last first.
+    fn of(
+        mut on_live: Vec<ClientUse>,
+        refused: &[RefusedClient],
+        former: Vec<FormerClient>,
+        died: Option<Time>,
+        now: Time,
+    ) -> Self {
+        on_live.retain(|client| client.accepted > 0);
+        let still = refused.iter();
+        let still = still.filter(|client| is_still_on_a_dead_key(client, now));
+        let still: Vec<RefusedClient> = still.cloned().collect();
+        let is_recent = |at: Time| at > now.before(QUIET);
+        let still_now = still.iter().filter(|c| is_recent(c.refused_us)).count();
+        let sent = refused.first().map(|client| Sign::Sent(client.refused_us));
+        let died = died.filter(|died| *died > now.before(LOOK_BACK));
+        let sign = sent.into_iter().chain(died.map(Sign::Died));
+        let progress = match sign.max_by_key(|sign| sign.at()) {
+            None => Progress::NothingDied,
+            Some(_) if still_now > 0 => Progress::StillSent(still_now),
+            Some(sign) if is_recent(sign.at()) => Progress::Settling(sign),
+            Some(sign) if !still.is_empty() => Progress::QuietForNow(sign),
+            Some(sign) => Progress::AllClear(sign),
         };
         Self {
             on_live,
             still,
-            still_now,
-            unseen,
-            let_in_before: let_in,
+            former,
             progress,
         }
     }
+
+    /// Of the clients that a dead key let in, those that have not called since: nobody knows which key they have.
+    pub fn unseen(&self) -> impl Iterator<Item = &FormerClient> {
+        let former = self.former.iter();
+        former.filter(|client| client.seen_us <= client.let_in_us)
+    }
 }
 
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn same_client(one: &ClientUse, other: &ClientUse) -> bool {
-    (&one.address, &one.user_agent) == (&other.address, &other.user_agent)
-}
-
-/// What each client did with whichever dead key, in the order in which clients first stand in the list.
-fn by_client(uses: &[ClientUse]) -> Vec<ClientUse> {
-    let mut clients: Vec<ClientUse> = Vec::new();
-    for one in uses {
-        match clients.iter_mut().find(|client| same_client(client, one)) {
-            Some(client) => {
-                client.accepted += one.accepted;
-                client.unauthorized += one.unauthorized;
-                client.last_us = client.last_us.max(one.last_us);
-                client.accepted_us = client.accepted_us.max(one.accepted_us);
-                client.unauthorized_us = client.unauthorized_us.max(one.unauthorized_us);
-            }
-            None => clients.push(one.clone()),
+impl Sign {
+    /// When it was.
+    pub fn at(self) -> Time {
+        match self {
+            Self::Sent(at) | Self::Died(at) => at,
         }
     }
-    clients
 }
 
 /// What was done in one slot of a chart.
@@ -265,129 +243,103 @@ mod tests {
     const MINUTE: i64 = 60_000_000;
     const NOW: Time = Time(2_000_000 * MINUTE);
 
-    /// A client that was let in and refused so many minutes ago.
-    fn client(name: &str, accepted: Option<i64>, refused: Option<i64>) -> ClientUse {
-        let at = |ago: i64| NOW.0 - ago * MINUTE;
-        ClientUse {
-            key_id: String::new(),
+    fn ago(minutes: i64) -> Time {
+        Time(NOW.0 - minutes * MINUTE)
+    }
+
+    /// A client that was refused so many minutes ago, and let in by the live key first and last so many minutes ago.
+    fn refused(name: &str, at: i64, let_in: Option<(i64, i64)>) -> RefusedClient {
+        RefusedClient {
             address: "192.0.2.1".into(),
             user_agent: name.into(),
-            accepted: accepted.map_or(0, |_| 5),
-            unauthorized: refused.map_or(0, |_| 7),
-            last_us: accepted
-                .into_iter()
-                .chain(refused)
-                .map(at)
-                .max()
-                .unwrap_or(0),
-            accepted_us: accepted.map(at),
-            unauthorized_us: refused.map(at),
+            refused: 7,
+            refused_us: ago(at),
+            first_let_in_us: let_in.map(|(first, _)| ago(first)),
+            let_in_us: let_in.map(|(_, last)| ago(last)),
         }
     }
 
-    fn read(live: &[ClientUse], dead: &[ClientUse], died: Option<i64>) -> Cutover {
-        let died = died.map(|ago| Time(NOW.0 - ago * MINUTE));
-        Cutover::of(live.to_vec(), dead, died, NOW)
+    fn read(refused: &[RefusedClient], died: Option<i64>) -> Cutover {
+        Cutover::of(Vec::new(), refused, Vec::new(), died.map(ago), NOW)
     }
 
-    fn names(clients: &[ClientUse]) -> Vec<&str> {
-        clients.iter().map(|c| c.user_agent.as_str()).collect()
+    fn still(client: RefusedClient) -> bool {
+        is_still_on_a_dead_key(&client, NOW)
     }
 
     #[test]
     fn whoever_was_refused_and_not_let_in_since_still_has_the_dead_key() {
-        let dead = [
-            client("switched", Some(9), Some(8)),
-            client("forgotten", Some(9), Some(1)),
-            client("back on the old one", Some(9), Some(1)),
-            client("silent", Some(20), None),
-        ];
-        let live = [
-            client("switched", Some(7), None),
-            client("back on the old one", Some(3), None),
-            client("new", Some(1), None),
-        ];
-        let found = read(&live, &dead, Some(8));
-        assert_eq!(names(&found.still), ["forgotten", "back on the old one"]);
-        assert_eq!(found.still_now, 2);
-        assert_eq!(names(&found.unseen), ["silent"]);
-        assert_eq!(found.let_in_before.len(), 4);
-        assert_eq!(found.progress, Progress::StillSent);
+        assert!(still(refused("forgotten", 1, None)));
+        assert!(still(refused("back on the old one", 1, Some((5, 3)))));
+        assert!(!still(refused("changed over", 8, Some((7, 0)))));
+        // However rarely it calls, and however long after the death of the old key: first refused, then let in.
+        assert!(!still(refused("each hour", 3, Some((2, 2)))));
+        assert!(
+            still(refused("nightly", 600, None)),
+            "until it is forgotten"
+        );
     }
 
     /// Two programs of one name at one address, of which one was forgotten, are one client that is refused again and again.
     #[test]
-    fn a_refusal_long_after_the_change_counts_whoever_else_is_let_in() {
-        let live = [client("twins", Some(0), None)];
-        let refused = |ago| [client("twins", None, Some(ago))];
-        assert_eq!(
-            names(&read(&live, &refused(9), Some(10)).still),
-            [""; 0],
-            "while it changed over"
-        );
-        assert_eq!(names(&read(&live, &refused(5), Some(10)).still), ["twins"]);
-        let later = read(&live, &refused(11), Some(30));
-        assert_eq!(names(&later.still), [""; 0], "not refused for ten minutes");
-    }
-
-    #[test]
-    fn all_is_clear_after_ten_quiet_minutes_and_not_before() {
-        let since = |ago: i64| Time(NOW.0 - ago * MINUTE);
-        let live = [client("a", Some(0), None)];
-        let dead = |ago| [client("a", None, Some(ago))];
-        assert_eq!(read(&live, &[], None).progress, Progress::NothingDied);
-        assert_eq!(
-            read(&live, &[], Some(3)).progress,
-            Progress::Quieting {
-                since: since(3),
-                refused: false
-            }
-        );
-        assert_eq!(
-            read(&live, &dead(2), Some(3)).progress,
-            Progress::Quieting {
-                since: since(2),
-                refused: true
-            }
-        );
-        assert_eq!(
-            read(&live, &dead(9), Some(9)).progress,
-            Progress::Quieting {
-                since: since(9),
-                refused: true
-            }
-        );
-        assert_eq!(
-            read(&live, &dead(10), Some(11)).progress,
-            Progress::AllClear { since: since(10) }
-        );
-        assert_eq!(
-            read(&live, &[], Some(10)).progress,
-            Progress::AllClear { since: since(10) }
-        );
-        assert_eq!(
-            read(&live, &[], Some(24 * 60)).progress,
-            Progress::NothingDied
-        );
-        // Whoever gave up, or runs by the clock, is still named when all is quiet.
-        let gave_up = read(&live, &[client("nightly", None, Some(60))], Some(90));
-        assert_eq!(names(&gave_up.still), ["nightly"]);
-        assert_eq!(
-            (gave_up.still_now, gave_up.progress),
-            (0, Progress::AllClear { since: since(60) })
+    fn a_refusal_long_after_the_first_call_that_was_let_in_counts_whoever_else_is() {
+        assert!(!still(refused("changing over", 8, Some((9, 0)))));
+        assert!(still(refused("twins", 5, Some((9, 0)))));
+        assert!(
+            !still(refused("twins", 11, Some((30, 0)))),
+            "not for ten minutes"
         );
     }
 
     #[test]
-    fn one_client_with_several_dead_keys_is_one() {
-        let dead = [
-            client("a", Some(30), Some(20)),
-            client("b", None, Some(4)),
-            client("a", Some(19), Some(3)),
-        ];
-        let found = read(&[], &dead, Some(18));
-        assert_eq!(names(&found.still), ["a", "b"]);
-        assert_eq!(found.still[0].unauthorized, 14);
-        assert_eq!(found.still[0].unauthorized_us, Some(NOW.0 - 3 * MINUTE));
+    fn all_is_clear_when_nobody_is_left_and_it_was_quiet_for_ten_minutes() {
+        let progress = |refused: &[RefusedClient], died| read(refused, died).progress;
+        let over = |at| [refused("a", at, Some((at - 1, 0)))];
+        assert_eq!(progress(&[], None), Progress::NothingDied);
+        assert_eq!(progress(&[], Some(24 * 60)), Progress::NothingDied);
+        assert_eq!(
+            progress(&[], Some(3)),
+            Progress::Settling(Sign::Died(ago(3)))
+        );
+        assert_eq!(
+            progress(&over(2), Some(3)),
+            Progress::Settling(Sign::Sent(ago(2)))
+        );
+        assert_eq!(
+            progress(&over(9), Some(9)),
+            Progress::Settling(Sign::Died(ago(9)))
+        );
+        assert_eq!(
+            progress(&over(10), Some(11)),
+            Progress::AllClear(Sign::Sent(ago(10)))
+        );
+        assert_eq!(
+            progress(&[], Some(10)),
+            Progress::AllClear(Sign::Died(ago(10)))
+        );
+        let both = [refused("b", 1, None), over(2)[0].clone()];
+        assert_eq!(progress(&both, Some(3)), Progress::StillSent(1));
+        // Whoever gave up, or runs by the clock, is still named when all is quiet, and then all is not clear.
+        let gave_up = [refused("nightly", 60, None)];
+        assert_eq!(
+            progress(&gave_up, Some(90)),
+            Progress::QuietForNow(Sign::Sent(ago(60)))
+        );
+        assert_eq!(read(&gave_up, Some(90)).still, gave_up);
+    }
+
+    #[test]
+    fn who_has_not_called_since_is_told_apart() {
+        let former = |name: &str, let_in, seen| FormerClient {
+            address: "192.0.2.1".into(),
+            user_agent: name.into(),
+            let_in: 3,
+            let_in_us: ago(let_in),
+            seen_us: ago(seen),
+        };
+        let all = vec![former("nightly", 60, 60), former("refused since", 60, 5)];
+        let found = Cutover::of(Vec::new(), &[], all, Some(ago(30)), NOW);
+        let unseen: Vec<_> = found.unseen().map(|c| c.user_agent.as_str()).collect();
+        assert_eq!(unseen, ["nightly"]);
     }
 }

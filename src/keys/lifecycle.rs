@@ -74,14 +74,9 @@ pub struct Expired {
 /// Why an act on keys was refused. Nothing changed, but for [`KeyActError::NotShown`].
 #[derive(Debug, thiserror::Error)]
 pub enum KeyActError {
-    /// Somebody else changed the key since the caller looked: who, and when.
-    #[error("the key was changed by {by} since you looked; no key was made")]
-    Conflict {
-        /// Who was faster.
-        by: String,
-        /// When.
-        at: Option<Time>,
-    },
+    /// Somebody else changed the key since the caller looked; the audit log says who.
+    #[error("the key was changed by somebody else since you looked; nothing was done")]
+    Conflict,
     /// The Seller is gone.
     #[error("there is no such Seller")]
     NoSuchSeller,
@@ -393,13 +388,7 @@ async fn must_be_at(tx: &mut ScopedTx, seen_version: i64) -> Result<(), KeyActEr
     if version == seen_version {
         return Ok(());
     }
-    let live = tx.live_key().await?;
-    Err(KeyActError::Conflict {
-        by: live
-            .as_ref()
-            .map_or("the operator".into(), |k| k.made_by.clone()),
-        at: live.map(|k| k.live_us.unwrap_or(k.created_us)),
-    })
+    Err(KeyActError::Conflict)
 }
 
 /// Puts a mail to each owner into the outbox, in the act's own transaction: no act without its mails, no mail without its

@@ -9,6 +9,7 @@
 //!
 //! Never: a key outside [`format::SecretKey`]; a decision about a key anywhere but in [`verify`].
 
+pub mod clients;
 pub mod cutover;
 pub mod format;
 pub mod incidents;
@@ -47,7 +48,7 @@ impl Keys {
     pub async fn load(db: Db, clock: Clock, serving: bool) -> Result<Self, DbError> {
         Ok(Self {
             revocation: Revocation::load(&db, serving).await?,
-            usage: Usage::default(),
+            usage: Usage::new(clock.now()),
             limits: RateLimits::default(),
             mails_due: Notify::new(),
             db,

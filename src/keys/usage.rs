@@ -7,7 +7,7 @@
 
 use std::{
     hash::BuildHasher,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::{
+    clients::{CLIENTS_PER_KEY_AND_HOUR, LUMPED_ADDRESS, LUMPED_USER_AGENT},
     format::redact,
     table::{KeyRecord, Standing},
 };
@@ -35,21 +36,8 @@ const USER_AGENT_BYTES_MAX: usize = 200;
 const SHARDS: usize = 64;
 /// Different counts one shard holds between two flushes; beyond it, clients are lumped together.
 const COUNTS_PER_SHARD_MAX: usize = 4_096;
-/// Different clients of one key that are told apart in an hour; whoever holds a dead key shall not fill the disk by
-/// calling under ever new names.
-pub const CLIENTS_PER_KEY_AND_HOUR: usize = 64;
 /// Rows written in one transaction: it must stay short, as other writes wait for it.
 const ROWS_PER_FLUSH: usize = 5_000;
-/// What clients beyond the limit are counted as, at the address [`LUMPED_ADDRESS`].
-const LUMPED_USER_AGENT: &str = "(more clients than can be told apart)";
-/// No client's address.
-const LUMPED_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-
-/// Whether these are not one client's calls but those of all that could not be told apart.
-pub fn is_lump(address: &str, user_agent: &str) -> bool {
-    user_agent == LUMPED_USER_AGENT && address == "0.0.0.0"
-}
-
 /// How a request was answered, as far as usage tells it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StatusClass {
@@ -157,11 +145,23 @@ struct Shard {
     counts: HashMap<CountKey, Count>,
     /// Outlives the flushes: what it bounds is the rows of the database.
     told: HashMap<KeyId, Told>,
+    /// When `told` was last tidied.
+    hour: i64,
     /// Of the clients in `told`; each map of counts has another one.
     hasher: DefaultHashBuilder,
 }
 
 impl Shard {
+    /// Lets go of the clients of past hours, which bound nothing any more.
+    fn forget_past_hours(&mut self, now: Time) {
+        let hour = now.minute().div_euclid(60);
+        if self.hour != hour {
+            self.hour = hour;
+            self.told.retain(|_, told| told.hour >= hour);
+            self.told.shrink_to_fit();
+        }
+    }
+
     /// Whether this client is, or may still become, one that is told apart.
     fn tells_apart(&mut self, found: &CountKeyRef<'_>) -> bool {
         let hour = found.minute.div_euclid(60);
@@ -191,22 +191,24 @@ pub struct Usage {
     /// Sellers with refused calls that were written and that nobody has looked at.
     refused: Mutex<HashSet<SellerId>>,
     dropped: AtomicU64,
-    /// Tells whoever watches that there is something new to read.
-    flushed: watch::Sender<()>,
+    /// Held while counts are on their way to the database: one flush after another, so that each knows what was written.
+    flushing: tokio::sync::Mutex<()>,
+    /// Until when everything that was counted has been written; tells whoever watches that there is something new to read.
+    written: watch::Sender<Time>,
 }
 
-impl Default for Usage {
-    fn default() -> Self {
+impl Usage {
+    /// Counters in which nothing was counted until now.
+    pub fn new(now: Time) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             refused: Mutex::default(),
             dropped: AtomicU64::new(0),
-            flushed: watch::Sender::new(()),
+            flushing: tokio::sync::Mutex::default(),
+            written: watch::Sender::new(now),
         }
     }
-}
 
-impl Usage {
     /// Counts one request. Takes a lock that is held for a map look-up and by nobody for longer.
     pub fn count(
         &self,
@@ -265,14 +267,21 @@ impl Usage {
     }
 
     /// Writes what was counted. What the database does not take is counted again, to be written next time.
-    pub async fn flush(&self, db: &Db) -> Result<(), DbError> {
+    pub async fn flush(&self, db: &Db, now: Time) -> Result<(), DbError> {
+        let _one_at_a_time = self.flushing.lock().await;
         let mut rows = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             rows.extend(std::mem::take(&mut shard.counts));
+            shard.forget_past_hours(now);
         }
         let written = self.write(db, rows).await;
-        self.flushed.send_replace(());
+        // Also after a failure: whoever watches sees how old what they see is.
+        self.written.send_modify(|until| {
+            if written.is_ok() {
+                *until = now;
+            }
+        });
         written
     }
 
@@ -296,14 +305,19 @@ impl Usage {
         Ok(())
     }
 
-    /// Tells after each flush that what was counted until then can be read.
-    pub fn flushes(&self) -> watch::Receiver<()> {
-        self.flushed.subscribe()
+    /// Until when everything that was counted can be read; changes with each flush.
+    pub fn written(&self) -> watch::Receiver<Time> {
+        self.written.subscribe()
     }
 
     /// The Sellers for whose dead keys 401s were written since this was last asked.
     pub fn take_refused(&self) -> HashSet<SellerId> {
         std::mem::take(&mut *self.refused())
+    }
+
+    /// Has a Seller looked at once more.
+    pub fn note_refused(&self, seller: SellerId) {
+        self.refused().insert(seller);
     }
 
     fn refused(&self) -> MutexGuard<'_, HashSet<SellerId>> {
@@ -403,7 +417,7 @@ mod tests {
 
     #[test]
     fn like_requests_are_one_count() {
-        let usage = Usage::default();
+        let usage = Usage::new(Time(0));
         let record = record();
         for n in 0..5 {
             usage.count(
@@ -431,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_clients_is_lumped() {
-        let usage = Usage::default();
+        let usage = Usage::new(Time(0));
         let record = record();
         for n in 0..100_000u32 {
             usage.count(
@@ -444,7 +458,9 @@ mod tests {
         }
         let held = held(&usage);
         assert_eq!(held.len(), CLIENTS_PER_KEY_AND_HOUR + 1);
-        let lump = |key: &CountKey| is_lump(&key.address.to_string(), &key.user_agent);
+        let lump = |key: &CountKey| {
+            crate::keys::clients::is_lump(&key.address.to_string(), &key.user_agent)
+        };
         assert_eq!(held.iter().filter(|(key, _)| lump(key)).count(), 1);
         assert_eq!(held.iter().map(|(_, c)| c.requests).sum::<i64>(), 100_000);
         assert_eq!(usage.dropped(), 0);
@@ -452,7 +468,7 @@ mod tests {
 
     #[test]
     fn a_client_stays_the_same_one_from_flush_to_flush() {
-        let usage = Usage::default();
+        let usage = Usage::new(Time(0));
         let record = record();
         for _ in 0..3 * CLIENTS_PER_KEY_AND_HOUR {
             for client in 1..4 {
@@ -475,7 +491,7 @@ mod tests {
     fn a_user_agent_is_cut_and_holds_no_key() {
         assert_eq!(cut(&[b'a'; 300]).len(), USER_AGENT_BYTES_MAX);
         assert_eq!(cut(b"ok\xff"), "ok");
-        let usage = Usage::default();
+        let usage = Usage::new(Time(0));
         let key = "tr_live_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p61m7ev9";
         usage.count(
             record(),

@@ -7,7 +7,8 @@ use std::fmt::Write;
 
 use crate::{
     clock::Time,
-    db::{Addressees, NewMail, StrayClient},
+    db::{Addressees, NewMail, RefusedClient},
+    keys::clients::is_lump,
 };
 
 /// Clients that one mail names.
@@ -149,38 +150,60 @@ const WAITED: &str = "Discarded key, which was prepared and never live";
 const NOT_YOU: &str = "If this was neither you nor a colleague, somebody else can act for you. Sign in, change your password and \
      end the other sessions, look through the members, regenerate the key, and write to the security contact below.";
 
-/// The mail about clients that go on sending dead keys. `clients` are all of them, those most often refused first.
-pub fn about_stray_clients(to: &Addressees, clients: &[StrayClient], at: Time) -> NewMail {
+/// The mail about clients that go on sending dead keys. `clients` are all of them, those most often refused first;
+/// `has_live_key` says whether there is a key that they could be given.
+pub fn about_stray_clients(
+    to: &Addressees,
+    clients: &[RefusedClient],
+    has_live_key: bool,
+    at: Time,
+) -> NewMail {
     let name = without_links(&to.name);
     let refused: i64 = clients.iter().map(|client| client.refused).sum();
-    let (some, still) = match clients.len() {
-        1 => ("1 client of".to_owned(), "is still sending"),
-        n => (format!("{n} clients of"), "are still sending"),
+    let is_lump = |client: &RefusedClient| is_lump(&client.address, &client.user_agent);
+    // All that could not be told apart are some more, not one.
+    let lumped = clients.iter().any(is_lump);
+    let at_least = if lumped { "At least " } else { "" };
+    let (some, still) = match clients.len() - usize::from(lumped) {
+        0 | 1 => (format!("{at_least}1 client of"), "is still sending"),
+        n => (format!("{at_least}{n} clients of"), "are still sending"),
     };
     let mut list = String::new();
     for client in clients.iter().take(CLIENTS_NAMED) {
+        let (calls, last) = (calls(client.refused), client.refused_us.utc());
         // Writing to a text cannot fail.
-        let _ = writeln!(
-            list,
-            "- {}  \"{}\"  {} refused, the last at {}",
-            one_line(&client.address),
-            without_links(&client.user_agent),
-            calls(client.refused),
-            client.last_us.utc()
-        );
+        let _ = if is_lump(client) {
+            writeln!(
+                list,
+                "- more clients than are told apart  {calls} refused, the last at {last}"
+            )
+        } else {
+            writeln!(
+                list,
+                "- {}  \"{}\"  {calls} refused, the last at {last}",
+                one_line(&client.address),
+                without_links(&client.user_agent),
+            )
+        };
     }
     if clients.len() > CLIENTS_NAMED {
         let _ = writeln!(list, "- and {} more", clients.len() - CLIENTS_NAMED);
     }
+    let what_to_do = if has_live_key {
+        "These machines still have an old key and sync nothing, or begin with it each time they start. Put the present key into \
+         each of them; do not generate again for it, that would shut out all the others."
+    } else {
+        "There is no live key at present. Generate one in Settings, API Key, and put it into each of these machines and into \
+         every other one that syncs for you."
+    };
     NewMail {
         subject: format!("A dead API key of {name} is still being sent"),
         body: format!(
             "{some} {name} ({}) {still} a dead key: {} refused with 401 in the last 10 minutes, as of {}.\n\n{list}\n\
              What stands in quotes is what the client calls itself; anybody who has the dead key could have written it.\n\n\
-             These machines still have an old key and sync nothing. Put the present key into each of them; do not generate again \
-             for it, that would shut out all the others. If you do not know a machine, somebody may have found an old copy of a \
-             key. It is of no use to them, as it is dead.\n\n\
-             You get one mail about this. It counts as over when nobody has sent a dead key for 10 minutes.\n",
+             {what_to_do} If you do not know a machine, somebody may have found an old copy of a key. It is of no use to them, as \
+             it is dead.\n\n\
+             You get one mail about this within a day, however long it goes on. Settings shows who is left.\n",
             to.slug,
             calls(refused),
             at.utc(),
@@ -249,19 +272,21 @@ mod tests {
         );
     }
 
-    fn client(user_agent: &str) -> StrayClient {
-        StrayClient {
+    fn client(user_agent: &str) -> RefusedClient {
+        RefusedClient {
             address: "10.0.0.1".to_owned(),
             user_agent: user_agent.to_owned(),
             refused: 1,
-            last_us: Time(0),
+            refused_us: Time(0),
+            first_let_in_us: None,
+            let_in_us: None,
         }
     }
 
     #[test]
     fn what_others_wrote_neither_ends_a_line_nor_becomes_a_link() {
         let sent = format!("a\r\nb\u{7}\" https://evil.example {}", "x".repeat(500));
-        let mail = about_stray_clients(&to(), &[client(&sent)], Time(0));
+        let mail = about_stray_clients(&to(), &[client(&sent)], true, Time(0));
         assert!(!mail.subject.contains(['\r', '\n']), "{}", mail.subject);
         let line = mail.body.lines().find(|line| line.starts_with("- "));
         let line = line.expect("the client's line");
@@ -279,7 +304,7 @@ mod tests {
     #[test]
     fn twenty_clients_are_named_and_the_others_counted() {
         let clients: Vec<_> = (0..25).map(|n| client(&format!("agent-{n}"))).collect();
-        let mail = about_stray_clients(&to(), &clients, Time(0));
+        let mail = about_stray_clients(&to(), &clients, true, Time(0));
         assert!(mail.body.starts_with("25 clients of"), "{}", mail.body);
         assert!(mail.body.contains("agent-19\"") && !mail.body.contains("agent-20"));
         assert!(mail.body.contains("- and 5 more\n"), "{}", mail.body);

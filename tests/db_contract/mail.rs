@@ -2,11 +2,9 @@
 //!
 //! Never: a mail of an act that was not committed; a Seller's clients or keys told to another.
 
-use std::time::Duration;
-
 use truckradar::{
     accounts::Role,
-    db::{MailRow, NewMail, StrayClient},
+    db::{Death, MailRow, NewMail},
     ids::{IncidentId, MailId},
 };
 
@@ -20,7 +18,8 @@ contracts! {
     a_mail_is_for_the_owners_of_this_seller: contract_addressees;
     an_act_knows_its_actors_address_and_its_own_keys_by_their_ends: contract_actors_and_hints;
 
-    clients_are_stray_that_send_dead_keys_and_have_not_changed_over: contract_stray_clients;
+    clients_that_send_dead_keys_are_known_and_whether_the_live_one_lets_them_in: contract_refused_clients;
+    clients_that_a_dead_key_let_in_are_known: contract_former_clients;
     an_incident_is_open_once_until_its_dead_keys_are_quiet: contract_incidents;
     closed_incidents_are_forgotten: contract_forget_incidents;
 }
@@ -186,15 +185,31 @@ fn calls(
     }
 }
 
-/// How long after a key died a client may still be refused while it changes over.
-const CHANGE_OVER: Duration = Duration::from_secs(60);
-
-async fn stray(db: &Db, scope: SellerScope, since: i64) -> Vec<(String, i64)> {
-    let clients = db
-        .new_stray_clients(scope.seller(), after(since), CHANGE_OVER, 10)
+/// The clients that were refused since then, each with its calls, and when the live key first and last let it in.
+async fn refused(
+    db: &Db,
+    scope: SellerScope,
+    since: i64,
+) -> Vec<(i64, i64, i64, Option<(i64, i64)>)> {
+    let clients = db.refused_clients(scope, after(since), 10).await;
+    let clients = clients.expect("answers");
+    let of_watch = db
+        .refused_clients_of(scope.seller(), after(since), 10)
         .await;
-    let clients = clients.expect("answers").into_iter();
-    clients.map(|c| (c.user_agent, c.refused)).collect()
+    assert_eq!(of_watch.expect("answers"), clients);
+    let seconds = |at: Time| (at.0 - T.0) / 1_000_000;
+    let shown = clients.into_iter().map(|c| {
+        let name = c.user_agent.strip_prefix("agent-").expect("a number");
+        let let_in = c.first_let_in_us.zip(c.let_in_us);
+        let let_in = let_in.map(|(first, last)| (seconds(first), seconds(last)));
+        (
+            name.parse().expect("a number"),
+            c.refused,
+            seconds(c.refused_us),
+            let_in,
+        )
+    });
+    shown.collect()
 }
 
 /// A Seller with a replaced key and a live one, since ten seconds.
@@ -204,7 +219,7 @@ async fn replaced_key(db: &Db, scope: SellerScope) -> (KeyId, KeyId) {
     (old.id, live.id)
 }
 
-async fn contract_stray_clients(db: &Db) {
+async fn contract_refused_clients(db: &Db) {
     let (scope, other) = two_sellers(db).await;
     let (old, live) = replaced_key(db, scope).await;
     let (others_old, _) = replaced_key(db, other).await;
@@ -229,14 +244,10 @@ async fn contract_stray_clients(db: &Db) {
         // One that changed over.
         calls(scope, old, 2, "401", 70, 90),
         calls(scope, live, 2, "2xx", 71, 1),
-        // Two programs of one name, of which one changed over and the other is refused more than a minute later.
-        calls(scope, old, 7, "401", 75, 6),
-        calls(scope, live, 7, "2xx", 76, 1),
-        // One that changed over and back.
-        calls(scope, live, 3, "2xx", 70, 1),
-        calls(scope, old, 3, "401", 72, 8),
+        calls(scope, live, 2, "404", 131, 1),
         // One that tries the next key too early, and one whose write met the fence.
-        calls(scope, staged.id, 4, "401", 70, 99),
+        calls(scope, staged.id, 4, "staged", 70, 99),
+        calls(scope, staged.id, 4, "401", 71, 99),
         calls(scope, live, 5, "401", 70, 99),
         // One with a key that is no row of anybody's.
         calls(scope, KeyId::new(), 6, "401", 70, 99),
@@ -245,25 +256,16 @@ async fn contract_stray_clients(db: &Db) {
     ])
     .await
     .expect("adds");
-    let [one, three, seven] = [1, 3, 7].map(|n| format!("agent-{n}"));
     assert_eq!(
-        stray(db, scope, 0).await,
-        [(three.clone(), 8), (one.clone(), 7), (seven.clone(), 6)]
+        refused(db, scope, 0).await,
+        [(1, 7, 130, None), (2, 90, 70, Some((71, 131)))],
+        "the one refused last first"
     );
-    assert_eq!(stray(db, other, 0).await, [(one.clone(), 77)]);
-    let first = db
-        .new_stray_clients(scope.seller(), T, CHANGE_OVER, 1)
-        .await;
-    let expected = StrayClient {
-        address: "10.0.0.3".to_owned(),
-        user_agent: three,
-        refused: 8,
-        last_us: after(72),
-    };
-    assert_eq!(first.expect("answers"), [expected]);
-    let since_then = [(seven.clone(), 6), (one.clone(), 4)];
-    assert_eq!(stray(db, scope, 72).await, since_then);
-    assert_eq!(stray(db, scope, 130).await, []);
+    assert_eq!(refused(db, other, 0).await, [(1, 77, 70, None)]);
+    let one = db.refused_clients(scope, T, 1).await.expect("answers");
+    assert_eq!((one.len(), one[0].address.as_str()), (1, "10.0.0.1"));
+    assert_eq!(refused(db, scope, 72).await, [(1, 4, 130, None)]);
+    assert_eq!(refused(db, scope, 130).await, []);
 
     // Discarded, the staged key is dead; what was refused before that does not count.
     let mut tx = db.begin_change(scope).await.expect("begins");
@@ -272,20 +274,68 @@ async fn contract_stray_clients(db: &Db) {
         .expect("ends");
     tx.seal_key_change().await.expect("seals");
     tx.commit().await.expect("commits");
-    assert_eq!(stray(db, scope, 72).await, since_then);
+    assert_eq!(refused(db, scope, 72).await, [(1, 4, 130, None)]);
     let late = calls(scope, staged.id, 4, "401", 140, 5);
     db.add_usage(&[late]).await.expect("adds");
-    let four = ("agent-4".to_owned(), 5);
-    assert_eq!(stray(db, scope, 72).await, [(seven, 6), four, (one, 4)]);
-    // Without a live key nobody can have changed over.
+    assert_eq!(
+        refused(db, scope, 72).await,
+        [(4, 5, 140, None), (1, 4, 130, None)]
+    );
+    // Without a live key nobody can have been let in by it.
     expire(db, scope, after(141)).await;
-    assert_eq!(stray(db, scope, 0).await.len(), 5);
+    assert_eq!(
+        refused(db, scope, 0).await,
+        [(4, 5, 140, None), (1, 7, 130, None), (2, 90, 70, None)]
+    );
 }
 
-async fn open(db: &Db, scope: SellerScope, at: Time) -> bool {
+async fn contract_former_clients(db: &Db) {
+    let (scope, other) = two_sellers(db).await;
+    let (old, live) = replaced_key(db, scope).await;
+    let (others_old, _) = replaced_key(db, other).await;
+    db.add_usage(&[
+        calls(scope, old, 1, "2xx", 5, 50),
+        calls(scope, old, 1, "404", 6, 2),
+        calls(scope, old, 2, "2xx", 5, 10),
+        calls(scope, old, 2, "401", 130, 4),
+        calls(scope, old, 3, "2xx", 5, 20),
+        calls(scope, live, 3, "2xx", 140, 1),
+        // Nobody that a dead key let in.
+        calls(scope, old, 4, "401", 70, 9),
+        calls(scope, live, 5, "2xx", 70, 9),
+        calls(other, others_old, 1, "2xx", 5, 77),
+    ])
+    .await
+    .expect("adds");
+    let former = async |limit| {
+        let found = db.former_clients(scope, T.minute(), limit).await;
+        let found = found.expect("answers").into_iter();
+        let shown = found.map(|c| (c.user_agent, c.let_in, c.let_in_us, c.seen_us));
+        shown.collect::<Vec<_>>()
+    };
+    let client = |n: i64, let_in, let_in_at, seen_at| {
+        (
+            format!("agent-{n}"),
+            let_in,
+            after(let_in_at),
+            after(seen_at),
+        )
+    };
+    let all = [
+        client(1, 52, 6, 6),
+        client(3, 20, 5, 140),
+        client(2, 10, 5, 130),
+    ];
+    assert_eq!(former(10).await, all, "the busiest first");
+    assert_eq!(former(1).await, all[..1]);
+    let later = db.former_clients(scope, T.minute() + 1, 10).await;
+    assert_eq!(later.expect("answers"), []);
+}
+
+async fn open(db: &Db, scope: SellerScope, died: i64, at: i64) -> bool {
     let mut tx = db.begin().await.expect("begins");
     let opened = tx
-        .open_incident(IncidentId::new(), scope.seller(), at)
+        .open_incident(IncidentId::new(), scope.seller(), after(died), after(at))
         .await
         .expect("answers");
     tx.commit().await.expect("commits");
@@ -294,9 +344,15 @@ async fn open(db: &Db, scope: SellerScope, at: Time) -> bool {
 
 async fn contract_incidents(db: &Db) {
     let (scope, other) = two_sellers(db).await;
+    let untold = async |scope: SellerScope, told_since| {
+        let found = db.untold_death(scope.seller(), after(told_since)).await;
+        found.expect("answers")
+    };
+    assert_eq!(untold(scope, 0).await, None, "no key ever died");
     let (old, live) = replaced_key(db, scope).await;
-    let since = async |scope| {
-        let found = db.open_incident(scope).await;
+    replaced_key(db, other).await;
+    let since = async |scope, died| {
+        let found = db.open_incident(scope, after(died)).await;
         found.expect("answers")
     };
     let close = async |quiet: i64, at: i64| {
@@ -304,42 +360,55 @@ async fn contract_incidents(db: &Db) {
         closed.expect("answers")
     };
     db.add_usage(&[
-        calls(scope, old, 1, "401", 70, 12),
-        calls(scope, live, 1, "2xx", 200, 1),
-        calls(scope, live, 1, "401", 200, 1),
+        calls(scope, old, 1, "401", 210, 12),
+        calls(scope, live, 1, "401", 230, 1),
     ])
     .await
     .expect("adds");
-    assert_eq!(stray(db, scope, 0).await, []);
-    let again = calls(scope, old, 1, "401", 210, 2);
-    db.add_usage(&[again]).await.expect("adds");
-    assert_eq!(stray(db, scope, 0).await.len(), 1);
-
-    assert_eq!(since(scope).await, None);
-    assert!(open(db, scope, after(211)).await);
-    assert!(!open(db, scope, after(212)).await, "one is open");
-    assert!(open(db, other, after(213)).await);
-    assert_eq!(since(scope).await, Some(after(211)));
-    assert_eq!(stray(db, scope, 0).await, [], "they are known");
+    let death = Death {
+        died_us: after(10),
+        live_keys: 1,
+    };
+    assert_eq!(untold(scope, 0).await, Some(death));
+    assert_eq!(since(scope, 10).await, None);
+    assert!(open(db, scope, 10, 211).await);
+    assert!(!open(db, scope, 10, 212).await, "one is open");
+    assert!(open(db, other, 10, 213).await);
+    assert_eq!(since(scope, 10).await, Some(after(211)));
+    assert_eq!(since(scope, 9).await, None, "about another death");
+    assert_eq!(untold(scope, 300).await, None, "it is open");
     // Only the dead key's calls keep it open; of the other Seller nobody sends one.
     assert_eq!(close(209, 300).await, 1);
-    assert_eq!(since(scope).await, Some(after(211)));
-    assert_eq!(since(other).await, None);
+    assert_eq!(since(scope, 10).await, Some(after(211)));
+    assert_eq!(since(other, 10).await, None);
     assert_eq!(close(210, 301).await, 1);
     assert_eq!(close(210, 302).await, 0);
-    assert_eq!(since(scope).await, None);
-    assert!(open(db, scope, after(303)).await, "a later one");
-    assert_eq!(since(scope).await, Some(after(303)));
+    assert_eq!(since(scope, 10).await, None);
+    // Closed, it was told of for as long as is asked for.
+    assert_eq!(untold(scope, 210).await, None);
+    assert_eq!(untold(scope, 211).await, Some(death));
+    assert!(open(db, scope, 10, 303).await, "a later one");
+
+    // A key that dies later is another matter, which ends the one before; a discarded one is none.
+    expire(db, scope, after(304)).await;
+    let death = Death {
+        died_us: after(304),
+        live_keys: 0,
+    };
+    assert_eq!(untold(scope, 0).await, Some(death));
+    assert!(open(db, scope, 304, 305).await);
+    assert_eq!(since(scope, 10).await, None);
+    assert_eq!(since(scope, 304).await, Some(after(305)));
 }
 
 async fn contract_forget_incidents(db: &Db) {
     let (scope, other) = two_sellers(db).await;
-    assert!(open(db, scope, T).await);
+    assert!(open(db, scope, 0, 0).await);
     let closed = db.close_quiet_incidents(after(1), after(1)).await;
     assert_eq!(closed.expect("answers"), 1);
-    assert!(open(db, other, T).await);
+    assert!(open(db, other, 0, 0).await);
     db.forget_incidents_before(after(1)).await.expect("forgets");
     db.forget_incidents_before(after(2)).await.expect("forgets");
-    let still = db.open_incident(other).await.expect("answers");
+    let still = db.open_incident(other, T).await.expect("answers");
     assert!(still.is_some(), "an open one is never forgotten");
 }

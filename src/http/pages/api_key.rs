@@ -31,7 +31,8 @@ use super::{
 };
 use crate::{
     accounts::sessions::Member,
-    db::{KeyRow, ListingFilter},
+    audit::ActKind,
+    db::ListingFilter,
     inventory::listing::ListingStatus,
     keys::{
         format::SecretKey,
@@ -236,7 +237,7 @@ async fn refused(
     error: KeyActError,
 ) -> Result<Response, Problem> {
     match error {
-        KeyActError::Conflict { .. } => conflict(state, caller, member, false).await,
+        KeyActError::Conflict => conflict(state, caller, member, false).await,
         KeyActError::NotShown(error) => {
             tracing::error!(%error, "a key was made and could not be shown");
             conflict(state, caller, member, true).await
@@ -344,9 +345,11 @@ async fn conflict(
 ) -> Result<Response, Problem> {
     let services = &state.services;
     let now = services.clock.now();
-    let newest: Vec<KeyRow> = services.db.keys_of_seller(member.scope(), 1).await?;
-    let newest = newest.first();
-    let live = newest.filter(|key| key.state == "live");
+    let (db, scope) = (&services.db, member.scope());
+    let keys = db.keys_of_seller(scope, 1).await?;
+    let has_key = keys.first().is_some_and(|key| key.state == "live");
+    let acts = db.newest_audit(scope, Some(ActKind::Keys), None, 1).await?;
+    let last = acts.first();
     let own = format!("user:{}", caller.session.user());
     let page = ConflictPage {
         shell: Shell::inside(
@@ -361,13 +364,13 @@ async fn conflict(
         ),
         slug: member.slug().to_owned(),
         name: member.name().to_owned(),
-        by: match live {
-            Some(key) => name_of(state, &key.made_by).await?,
+        by: match last {
+            Some(act) => name_of(state, &act.actor).await?,
             None => MARKETPLACE.to_owned(),
         },
-        by_oneself: live.is_some_and(|key| key.made_by == own),
-        at: newest.map(|key| When::ago(key.ended_us.unwrap_or(key.created_us), now)),
-        expired: live.is_none(),
+        by_oneself: last.is_some_and(|act| act.actor == own),
+        at: last.map(|act| When::ago(act.at_us, now)),
+        expired: !has_key,
         lost,
     };
     let status = if lost {

@@ -28,15 +28,17 @@ use tokio::{
 };
 
 use super::{
-    super::{State, caller::SignedIn, form::Query, problem::Problem},
-    key_view::{KeyState, KeyView, ProgressView},
+    super::{State, caller::Watching, form::Query, problem::Problem},
+    key_view::{KeyState, KeyView, Origin, ProgressView, SignView},
 };
-use crate::{accounts::sessions::Session, ids::UserId, keys::usage::CLIENTS_PER_KEY_AND_HOUR};
+use crate::{accounts::sessions::Session, ids::UserId, keys::clients::CLIENTS_PER_KEY_AND_HOUR};
 
 /// Streams at once.
 const STREAMS_MAX: usize = 500;
 /// Streams of one User at once; browsers open six connections to one host.
 const STREAMS_PER_USER_MAX: usize = 6;
+/// Streams that read at once: the others wait, so that pages and sign-ins find the database free.
+const READING_MAX: usize = 2;
 /// After an event, nothing is read for so many times as long as reading took.
 const REST: u32 = 10;
 /// But for this long at least.
@@ -56,6 +58,7 @@ struct Parts {
 /// The streams that are open.
 pub struct Streams {
     all: Arc<Semaphore>,
+    reading: Semaphore,
     of_user: Mutex<HashMap<UserId, usize>>,
 }
 
@@ -63,6 +66,7 @@ impl Default for Streams {
     fn default() -> Self {
         Self {
             all: Arc::new(Semaphore::new(STREAMS_MAX)),
+            reading: Semaphore::new(READING_MAX),
             of_user: Mutex::default(),
         }
     }
@@ -120,7 +124,7 @@ struct Watch {
 /// The stream.
 pub async fn watch(
     Shared(state): Shared<Arc<State>>,
-    caller: SignedIn,
+    Watching(caller): Watching,
     Query(query): Query,
 ) -> Result<Response, Problem> {
     let member = caller.member_of_page(&query)?;
@@ -167,11 +171,13 @@ impl Watch {
 
     async fn read_next(&mut self) -> Option<Event> {
         if let Some(rested) = self.rested {
-            let mut flushes = self.state.services.keys.usage.flushes();
+            let mut written = self.state.services.keys.usage.written();
             tokio::time::sleep_until(rested).await;
             // What was counted reaches the database in batches; between two there is nothing new.
-            flushes.changed().await.ok()?;
+            written.changed().await.ok()?;
         }
+        let streams = Arc::clone(&self.state.streams);
+        let _reading = streams.reading.acquire().await.ok()?;
         let began = Instant::now();
         let event = match self.read().await {
             Ok(event) => event?,

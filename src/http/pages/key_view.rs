@@ -14,11 +14,12 @@ use crate::{
     accounts::sessions::Member,
     act::{ActDied, run_to_end},
     clock::Time,
-    db::{ClientUse, DbError},
+    db::{Db, DbError, FormerClient, KeyRow, StagedRow},
     ids::KeyId,
     keys::{
-        cutover::{Cutover, Progress},
-        usage,
+        clients::is_lump,
+        cutover::{CLIENTS_READ, Cutover, Progress, Sign},
+        scope::SellerScope,
     },
 };
 
@@ -27,6 +28,8 @@ pub const MARKETPLACE: &str = "the marketplace";
 const A_DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 /// Keys looked at for it, the newest.
 const KEYS_READ: i64 = 20;
+/// Counts are written every other second; if none have been for this long, they cannot be.
+const STALE: std::time::Duration = std::time::Duration::from_secs(30);
 /// Clients on one page.
 const CLIENTS_SHOWN: usize = 50;
 
@@ -54,14 +57,20 @@ pub struct KeyView {
     pub more_stragglers: bool,
     /// Clients that a key let in within the last 24 hours, before it died, and that have not called since.
     pub unseen: Vec<ClientRow>,
+    /// Whether there are more of them than are shown.
+    pub more_unseen: bool,
     /// How far the change to the present key is.
     pub progress: ProgressView,
     /// Calls over time.
     pub traffic: Traffic,
     /// When all of this was so.
     pub as_of: When,
+    /// Whether that is so long ago that counts cannot have been written since.
+    pub is_stale: bool,
     /// Clients that earlier keys let in in the last 24 hours: who used a key that has leaked is found here after it died.
     pub earlier: Vec<ClientRow>,
+    /// Whether there are more of them than are shown.
+    pub more_earlier: bool,
     /// When it was noticed that clients go on sending dead keys, if an incident is open.
     pub noticed: Option<When>,
     /// For how many days use is remembered.
@@ -72,12 +81,22 @@ pub struct KeyView {
 pub enum ProgressView {
     /// There was none.
     NothingDied,
-    /// Clients still send a dead key; how many.
-    StillSent(usize),
-    /// It is quiet, but not for long enough; since when, and whether anybody was refused at all.
-    Quieting(When, bool),
-    /// Nobody sends a dead key any more; since when.
-    AllClear(When),
+    /// So many clients still send a dead key, and perhaps more.
+    StillSent(usize, bool),
+    /// Nobody is known to be left, but not for long enough.
+    Settling(SignView),
+    /// Nobody has sent a dead key for ten minutes, but some have not changed over.
+    QuietForNow(SignView),
+    /// Nobody is left.
+    AllClear(SignView),
+}
+
+/// The last sign of a dead key, as a person is told.
+pub enum SignView {
+    /// When it was sent.
+    Sent(When),
+    /// When it died, if nobody has sent it since.
+    Died(When),
 }
 
 /// The states of a Seller's key.
@@ -99,14 +118,25 @@ pub enum KeyState {
 pub struct KeyFacts {
     /// Its last four characters.
     pub hint: String,
-    /// When it was made.
-    pub created: When,
-    /// By whom.
+    /// When it became the live one.
+    pub since: When,
+    /// Who made it.
     pub made_by: String,
-    /// Whether it replaced another.
-    pub is_replacement: bool,
+    /// How it became the live one.
+    pub origin: Origin,
     /// When it was last let in.
     pub used: Option<When>,
+}
+
+/// How a key became the live one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// There was none before.
+    First,
+    /// It replaced another.
+    Replacement,
+    /// It was prepared, and cut over to.
+    CutOver,
 }
 
 /// What is known of a key that waits for its cut-over.
@@ -139,6 +169,8 @@ pub struct ClientRow {
     pub user_agent: String,
     /// Whether it stands for all that could not be told apart.
     pub is_lump: bool,
+    /// Whether the present key lets it in as well.
+    pub is_let_in: bool,
     /// Its calls.
     pub calls: String,
     /// Its last call.
@@ -170,11 +202,23 @@ impl KeyState {
 
 impl ProgressView {
     fn of(cutover: &Cutover, now: Time) -> Self {
+        let told = |sign| match sign {
+            Sign::Sent(at) => SignView::Sent(When::ago(at, now)),
+            Sign::Died(at) => SignView::Died(When::ago(at, now)),
+        };
         match cutover.progress {
             Progress::NothingDied => Self::NothingDied,
-            Progress::StillSent => Self::StillSent(cutover.still_now),
-            Progress::Quieting { since, refused } => Self::Quieting(When::ago(since, now), refused),
-            Progress::AllClear { since } => Self::AllClear(When::ago(since, now)),
+            Progress::StillSent(clients) => {
+                let mut still = cutover.still.iter();
+                // All that could not be told apart are some more, not one.
+                let lumped = still.any(|client| is_lump(&client.address, &client.user_agent));
+                let told_apart = clients.saturating_sub(usize::from(lumped)).max(1);
+                let cut = cutover.still.len() >= CLIENTS_READ as usize;
+                Self::StillSent(told_apart, lumped || cut)
+            }
+            Progress::Settling(sign) => Self::Settling(told(sign)),
+            Progress::QuietForNow(sign) => Self::QuietForNow(told(sign)),
+            Progress::AllClear(sign) => Self::AllClear(told(sign)),
         }
     }
 }
@@ -182,7 +226,7 @@ impl ProgressView {
 impl KeyView {
     /// Reads how the member's Seller's key stands, with everything that was counted until now.
     pub async fn read(state: &State, member: &Member) -> Result<Self, Problem> {
-        // Without it the page is still true, only older.
+        // Without it the page is about an earlier moment, and says so.
         write_counts(state).await;
         Self::look(state, member).await
     }
@@ -196,34 +240,34 @@ impl KeyView {
         let keys = db.keys_of_seller(scope, KEYS_READ).await?;
         let live = keys.first().filter(|key| key.state == "live");
         // The one that was live last; what was prepared and discarded beside it says nothing.
-        let last_end = keys.iter().filter_map(|key| key.ended_us).max();
-        let mut ended_last = keys.iter().filter(|key| key.ended_us == last_end);
+        let died = db.last_death(scope).await?;
+        let mut ended_last = keys
+            .iter()
+            .filter(|key| died.is_some() && key.ended_us == died);
         let expired = ended_last
             .find(|key| key.state == "expired")
             .filter(|_| live.is_none());
         let staged = db.staged_key(scope).await?;
-        let cutover = Cutover::read(db, scope, &keys, now).await?;
-        let noticed = db.open_incident(scope).await?;
-        let shown = |key: KeyId, hint: &str| Shown {
-            key,
-            hint: hint.to_owned(),
+        // What is not written yet is not seen: the page is about the time until which everything is.
+        let as_of = now.min(*services.keys.usage.written().borrow());
+        let cutover = Cutover::read(db, scope, live.map(|key| key.id), as_of).await?;
+        let noticed = match died {
+            Some(died) => db.open_incident(scope, died).await?,
+            None => None,
         };
-        let traffic = Traffic::read(
-            db,
-            scope,
-            live.map(|key| shown(key.id, &key.hint)),
-            staged.as_ref().map(|key| shown(key.id, &key.hint)),
-            &keys
-                .iter()
-                .map(|key| shown(key.id, &key.hint))
-                .collect::<Vec<_>>(),
-            now,
-        )
-        .await?;
-        let let_in = |client: &ClientUse| (client.accepted, client.last_us);
-        let refused = |client: &ClientUse| {
-            let at = client.unauthorized_us.unwrap_or(client.last_us);
-            (client.unauthorized, at)
+        let traffic = read_traffic(db, scope, &keys, staged.as_ref(), as_of).await?;
+        let row = |address: &str, user_agent: &str, calls, last| {
+            ClientRow::new(address, user_agent, calls, When::ago(last, now))
+        };
+        let clients = cutover.on_live.iter().take(CLIENTS_SHOWN);
+        let stragglers = cutover.still.iter().take(CLIENTS_SHOWN);
+        let former = |client: &FormerClient| {
+            row(
+                &client.address,
+                &client.user_agent,
+                client.let_in,
+                client.let_in_us,
+            )
         };
         let mut view = Self {
             seller: seller.id.to_text(),
@@ -239,18 +283,31 @@ impl KeyView {
                 at: When::ago(key.ended_us.unwrap_or(key.created_us), now),
                 reason: key.end_reason.clone().unwrap_or_default(),
             }),
-            clients: rows(&cutover.on_live, now, |client| {
-                (client.accepted + client.unauthorized, client.last_us)
-            }),
+            clients: clients
+                .map(|c| row(&c.address, &c.user_agent, c.accepted, Time(c.last_us)))
+                .collect(),
             more_clients: cutover.on_live.len() > CLIENTS_SHOWN,
-            stragglers: rows(&cutover.still, now, refused),
+            stragglers: stragglers
+                .map(|c| ClientRow {
+                    is_let_in: c.let_in_us.is_some(),
+                    ..row(&c.address, &c.user_agent, c.refused, c.refused_us)
+                })
+                .collect(),
             more_stragglers: cutover.still.len() > CLIENTS_SHOWN,
-            unseen: rows(&cutover.unseen, now, let_in),
-            earlier: rows(&cutover.let_in_before, now, let_in),
+            unseen: cutover.unseen().take(CLIENTS_SHOWN).map(former).collect(),
+            more_unseen: cutover.unseen().count() > CLIENTS_SHOWN,
+            earlier: cutover
+                .former
+                .iter()
+                .take(CLIENTS_SHOWN)
+                .map(former)
+                .collect(),
+            more_earlier: cutover.former.len() > CLIENTS_SHOWN,
             progress: ProgressView::of(&cutover, now),
             noticed: noticed.map(|at| When::ago(at, now)),
             traffic,
-            as_of: When::clock(now),
+            as_of: When::clock(as_of),
+            is_stale: as_of < now.before(STALE),
             usage_days: services.settings.usage_days,
         };
         if let Some(key) = live {
@@ -264,12 +321,16 @@ impl KeyView {
                 (Some(_), _) => KeyState::Live,
             };
             let since = key.live_us.unwrap_or(key.created_us);
-            let came_after = keys.iter().filter_map(|key| key.ended_us);
             view.key = Some(KeyFacts {
                 hint: key.hint.clone(),
-                created: When::date(since, now),
+                since: When::date(since, now),
                 made_by: name_of(state, &key.made_by).await?,
-                is_replacement: came_after.into_iter().any(|end| end <= since),
+                origin: match (key.live_us, died) {
+                    (Some(live), _) if live != key.created_us => Origin::CutOver,
+                    // Replaced in that very moment; after an expiry there was none to replace.
+                    (_, Some(died)) if died == since => Origin::Replacement,
+                    _ => Origin::First,
+                },
                 used: used.map(|at| When::ago(at, now)),
             });
         }
@@ -287,17 +348,30 @@ impl KeyView {
     /// How far the change of keys is, in a sentence for whoever listens to the page.
     pub fn said(&self) -> String {
         match (&self.progress, self.state) {
-            (ProgressView::StillSent(1), _) => "1 client still sends a dead key.".to_owned(),
-            (ProgressView::StillSent(clients), _) => {
-                format!("{clients} clients still send a dead key.")
+            (ProgressView::StillSent(..), _) => self.still_sent(),
+            (ProgressView::Settling(SignView::Died(_)), _) => {
+                "Nobody has sent the dead key yet.".to_owned()
             }
+            (ProgressView::Settling(_), _) => "Nobody is left on a dead key.".to_owned(),
+            (ProgressView::QuietForNow(_), _) => "Quiet for now.".to_owned(),
             (ProgressView::AllClear(_), _) => "All clear.".to_owned(),
-            (ProgressView::Quieting(..), _) => "Nobody is left on a dead key.".to_owned(),
             (ProgressView::NothingDied, KeyState::Waiting) => {
                 "Waiting for your first call.".to_owned()
             }
             (ProgressView::NothingDied, KeyState::Live) => "The key is in use.".to_owned(),
             (ProgressView::NothingDied, _) => String::new(),
+        }
+    }
+
+    /// How many clients still send a dead key, in a sentence; empty if none does.
+    pub fn still_sent(&self) -> String {
+        let ProgressView::StillSent(clients, more) = self.progress else {
+            return String::new();
+        };
+        let at_least = if more { "At least " } else { "" };
+        match clients {
+            1 => format!("{at_least}1 client still sends a dead key."),
+            n => format!("{at_least}{n} clients still send a dead key."),
         }
     }
 
@@ -323,8 +397,9 @@ impl KeyView {
 /// database, whether or not the browser waits for the page.
 async fn write_counts(state: &State) {
     let (keys, db) = (Arc::clone(&state.services.keys), state.services.db.clone());
+    let now = state.services.clock.now();
     let written = run_to_end(async move {
-        let written = keys.usage.flush(&db).await;
+        let written = keys.usage.flush(&db, now).await;
         written.map_err(Unwritten::Db)
     });
     if let Err(error) = written.await {
@@ -340,24 +415,36 @@ enum Unwritten {
     Died(#[from] ActDied),
 }
 
-/// The clients as they are shown; `calls` says which of a client's calls are meant, and when the last of them was.
-fn rows(
-    clients: &[ClientUse],
-    now: Time,
-    calls: impl Fn(&ClientUse) -> (i64, i64),
-) -> Vec<ClientRow> {
-    let rows = clients.iter().take(CLIENTS_SHOWN);
-    rows.map(|client| {
-        let (calls, last_us) = calls(client);
-        ClientRow {
-            address: client.address.clone(),
-            user_agent: client.user_agent.clone(),
-            is_lump: usage::is_lump(&client.address, &client.user_agent),
+impl ClientRow {
+    fn new(address: &str, user_agent: &str, calls: i64, last: When) -> Self {
+        Self {
+            address: address.to_owned(),
+            user_agent: user_agent.to_owned(),
+            is_lump: is_lump(address, user_agent),
+            is_let_in: false,
             calls: grouped(calls),
-            last: When::ago(Time(last_us), now),
+            last,
         }
-    })
-    .collect()
+    }
+}
+
+/// The calls of a Seller's keys over time.
+async fn read_traffic(
+    db: &Db,
+    scope: SellerScope,
+    keys: &[KeyRow],
+    staged: Option<&StagedRow>,
+    now: Time,
+) -> Result<Traffic, DbError> {
+    let shown = |key: KeyId, hint: &str| Shown {
+        key,
+        hint: hint.to_owned(),
+    };
+    let live = keys.first().filter(|key| key.state == "live");
+    let live = live.map(|key| shown(key.id, &key.hint));
+    let staged = staged.map(|key| shown(key.id, &key.hint));
+    let all: Vec<Shown> = keys.iter().map(|key| shown(key.id, &key.hint)).collect();
+    Traffic::read(db, scope, live, staged, &all, now).await
 }
 
 /// Whoever the database names as `operator` or `user:ID`, as a person would.

@@ -13,7 +13,7 @@ use axum::{
 use super::{
     super::{State, caller::SignedIn, form::Query, problem::Problem},
     Page, Shell, grouped,
-    key_view::{KeyState, KeyView, ProgressView},
+    key_view::{KeyState, KeyView},
     shell::Section,
 };
 

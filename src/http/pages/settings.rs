@@ -21,7 +21,7 @@ use super::{
         problem::Problem,
     },
     Page, Shell,
-    key_view::{KeyState, KeyView, ProgressView},
+    key_view::{KeyState, KeyView, Origin, ProgressView, SignView},
     profile::{LocationForm, ProfileForm},
     shell::Section,
     when::When,
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     accounts::{Role, sessions::Member},
     db::LocationRow,
-    keys::usage::CLIENTS_PER_KEY_AND_HOUR,
+    keys::clients::CLIENTS_PER_KEY_AND_HOUR,
 };
 
 #[derive(Template)]
