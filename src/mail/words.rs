@@ -8,7 +8,7 @@ use std::fmt::Write;
 use crate::{
     clock::Time,
     db::{Addressees, NewMail, RefusedClient},
-    keys::clients::is_lump,
+    keys::{clients::is_lump, format::acts_on_reader},
 };
 
 /// Clients that one mail names.
@@ -129,7 +129,7 @@ pub fn about_keys(to: &Addressees, news: &KeyNews, actor: Option<&str>, at: Time
                 "{}Reason: {}\n\nThere is no live key since {at}, and no key that waits: whoever sends an earlier one gets 401. \
                  Generate a new key in Settings, API Key, and put it into every system that syncs for you.",
                 line("Expired key", key.as_ref()),
-                one_line(reason)
+                unlinked(reason)
             ),
             "If you did not expect this, ask the security contact below.",
         ),
@@ -234,17 +234,33 @@ fn page(to: &Addressees) -> String {
 
 /// A text as a part of one line: nothing in it ends the line or acts on a terminal.
 fn one_line(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
+    text.replace(acts_on_reader, "\u{fffd}")
 }
 
-/// What a client calls itself or has named its Seller, cut, in a form that mail programs make no link of: it stands in a
-/// mail that people trust.
+/// What a client calls itself or a dealer has named itself, cut, as [`unlinked`].
 fn without_links(text: &str) -> String {
     let short: String = text.chars().take(FOREIGN_CHARS).collect();
-    one_line(&short)
-        .replace('"', "'")
-        .replace("://", ": //")
-        .replace("www.", "www .")
+    unlinked(&short).replace('"', "'")
+}
+
+/// What somebody chose who is not trusted with links, on one line, in a form that mail programs make no link of: it stands in
+/// a mail that people trust. They make links of `evil.example/login` and `x@evil.example`, too, with or without `://`, and
+/// browsers take some other characters for full stops.
+fn unlinked(text: &str) -> String {
+    const STOPS: [char; 4] = ['.', '\u{3002}', '\u{ff0e}', '\u{ff61}'];
+    let text = one_line(text).replace("://", ": //");
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        let goes_on =
+            |next: &char| next.is_alphanumeric() || !next.is_ascii() && !next.is_whitespace();
+        match c {
+            '@' | '\u{ff20}' => out.push_str(" (at) "),
+            _ if STOPS.contains(&c) && rest.peek().is_some_and(goes_on) => out.extend([c, ' ']),
+            _ => out.push(c),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -265,10 +281,48 @@ mod tests {
             key: "a9f3".to_owned(),
         };
         let mail = about_keys(&to(), &news, None, Time(0));
-        let name = "Lone Star\u{fffd}\u{fffd}http: //evil.example";
+        let name = "Lone Star\u{fffd}\u{fffd}http: //evil. example";
         assert_eq!(
             mail.subject,
             format!("The next API key of {name} was discarded")
+        );
+    }
+
+    #[test]
+    fn of_what_others_chose_no_mail_program_makes_a_link() {
+        for (chosen, told) in [
+            ("evil.example/login", "evil. example/login"),
+            ("WWW.evil.example", "WWW. evil. example"),
+            ("x@evil.example", "x (at) evil. example"),
+            ("HTTPS://evil", "HTTPS: //evil"),
+            ("10.0.0.1:80", "10. 0. 0. 1:80"),
+            ("evil。example", "evil。 example"),
+            ("x＠evil．example", "x (at) evil． example"),
+            ("evil.\u{200b}example", "evil. \u{fffd}example"),
+            ("evil.\u{ad}example", "evil. \u{ad}example"),
+            (
+                "a\u{202e}b\u{2066}c\u{feff}d",
+                "a\u{fffd}b\u{fffd}c\u{fffd}d",
+            ),
+            ("Trucks & Co., St. Louis...", "Trucks & Co., St. Louis..."),
+        ] {
+            assert_eq!(unlinked(chosen), told);
+        }
+    }
+
+    #[test]
+    fn a_reason_neither_ends_a_line_nor_becomes_a_link_and_an_actor_stays_as_he_is() {
+        let news = KeyNews::Expired {
+            key: None,
+            reason: "see evil.example\nor x@evil.example".to_owned(),
+        };
+        let mail = about_keys(&to(), &news, Some("ann@lone.example"), Time(0));
+        let told = "Reason: see evil. example\u{fffd}or x (at) evil. example\n";
+        assert!(mail.body.contains(told), "{}", mail.body);
+        assert!(
+            mail.body.contains("by ann@lone.example, at"),
+            "{}",
+            mail.body
         );
     }
 
@@ -291,7 +345,7 @@ mod tests {
         let line = mail.body.lines().find(|line| line.starts_with("- "));
         let line = line.expect("the client's line");
         assert!(
-            line.starts_with("- 10.0.0.1  \"a\u{fffd}\u{fffd}b\u{fffd}' https: //evil.example xx"),
+            line.starts_with("- 10.0.0.1  \"a\u{fffd}\u{fffd}b\u{fffd}' https: //evil. example xx"),
             "{line}"
         );
         assert!(
