@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::{
     clients::{CLIENTS_PER_KEY_AND_HOUR, LUMPED_ADDRESS, LUMPED_USER_AGENT},
-    format::redact,
+    format::{acts_on_reader, redact},
     table::{KeyRecord, Standing},
 };
 use crate::{
@@ -373,11 +373,7 @@ fn to_row(key: &CountKey, count: Count) -> UsageRow {
 
 /// A User-Agent as it is kept: without a key, and without characters that would act on whoever's terminal shows it.
 fn readable(user_agent: &str) -> String {
-    let acts = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    redact(user_agent).replace(acts, "\u{fffd}")
+    redact(user_agent).replace(acts_on_reader, "\u{fffd}")
 }
 
 /// A User-Agent header as it is kept and shown: its beginning, readable, without a key.
