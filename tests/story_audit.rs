@@ -281,25 +281,45 @@ async fn what_ends_a_session_says_which_and_by_whom() {
     let dealership = Dealership::new().await;
     let (place, at) = (&dealership.place, dealership.served.api);
     let watch = Watch::over(place).await;
-    let (owner, staff) = (
-        format!("owner@{OWN}.example"),
-        format!("staff@{OWN}.example"),
-    );
+    let owner = format!("owner@{OWN}.example");
     let owner_id = id_of(place, &owner).await;
     let as_owner = format!("user:{owner_id}");
-    let as_staff = format!("user:{}", id_of(place, &staff).await);
 
-    // Somebody signs in where another was signed in: that session is the other's, and ends.
+    // Somebody of another dealer signs in where one was signed in: that session ends, and its dealer does not learn by whom.
     let mut browser = dealership.person("owner", OWN).await;
     watch.judge("signing in", &as_owner, HERE).await;
-    let asked = Form::made_up("/login", [("email", &*staff), ("password", PASSWORD)]);
+    let other = format!("owner@{OTHER}.example");
+    let other_id = id_of(place, &other).await;
+    let asked = Form::made_up("/login", [("email", &*other), ("password", PASSWORD)]);
     assert_eq!(browser.send(&asked).await.status, 303);
-    let came = watch.judge("signing in as another", &as_staff, HERE).await;
+    let (_, came) = watch.news().await;
     assert_eq!(acts(&came), ["session.ended", "session.began"]);
+    assert_eq!(came[0].actor, as_owner);
     assert_eq!(came[0].user_id.as_deref(), Some(&*owner_id));
+    assert_eq!(came[0].address, None);
+    assert_eq!(detail(&came[0])["by_sign_in"], true);
+    assert_eq!(came[1].actor, format!("user:{other_id}"));
+    let mut browser = dealership.person("owner", OWN).await;
+    watch.judge("signing in", &as_owner, HERE).await;
+    let page = format!("/dashboard/settings/audit?seller={OWN}");
+    let told = rows(&browser.get(&page).await);
+    let expected = format!("Signed out Somebody signed in in the same browser {owner} ");
+    assert!(told[1].starts_with(&expected), "{told:#?}");
+    assert!(told[1].ends_with("not kept –"), "{told:#?}");
+    let file = format!("/dashboard/settings/audit/jsonl?seller={OWN}");
+    let file = browser.get(&file).await.text;
+    assert!(
+        !file.contains(&other_id) && !file.contains(&other),
+        "{file}"
+    );
+
+    // The same person anew: they may read from where.
+    let asked = Form::made_up("/login", [("email", &*owner), ("password", PASSWORD)]);
+    assert_eq!(browser.send(&asked).await.status, 303);
+    let came = watch.judge("signing in anew", &as_owner, HERE).await;
+    assert_eq!(acts(&came), ["session.ended", "session.began"]);
 
     // The password given again.
-    let mut browser = dealership.person("owner", OWN).await;
     let other = dealership.person("owner", OWN).await;
     drop(other);
     place

@@ -719,8 +719,8 @@ async fn whoever_was_invited_comes_in_once(house: House) {
         (Act::MemberInvited, &ann),
         (Act::SessionBegan, &ann),
         (Act::MemberJoined, &new),
-        // Ann's, by whoever signed in where she was.
-        (Act::SessionEnded, &new),
+        // Ann's, in whose browser somebody signed in.
+        (Act::SessionEnded, &ann),
         (Act::SessionBegan, &new),
         (Act::SessionBegan, &new),
     ];

@@ -224,11 +224,15 @@ impl People {
         if let Some(before) = before
             && tx.end_session(before.user(), before.id()).await?
         {
-            // Whoever signs in ends it, and whoever's it was reads of it.
-            let entry = AuditEntry::of_person(user.id, visitor.address, now, Act::SessionEnded);
-            let detail = json!({ "session": before.id(), "by_sign_in": row.id });
-            tx.append_audit(&entry.about(before.user()).with(detail))
-                .await?;
+            // As an act of whoever's it was, whose Sellers read of it: nothing in it tells them of another User who signed
+            // in, or from where, as that may be somebody of a competitor's.
+            let is_theirs = before.user() == user.id;
+            let entry = AuditEntry {
+                address: is_theirs.then_some(visitor.address),
+                ..before.entry(now, Act::SessionEnded)
+            };
+            let detail = json!({ "session": before.id(), "by_sign_in": true });
+            tx.append_audit(&entry.with(detail)).await?;
         }
         tx.insert_session(&row, token.digest()).await?;
         let ended = tx.keep_sessions(user.id, SESSIONS_MAX).await?;

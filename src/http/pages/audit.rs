@@ -243,7 +243,7 @@ impl Detail {
             lines.push("A next key that was prepared is discarded".to_owned());
         }
         if self.has("by_sign_in") {
-            lines.push("By signing in anew in the same browser".to_owned());
+            lines.push("Somebody signed in in the same browser".to_owned());
         }
         if let (Some(session), Some(by)) = (self.text("session"), self.text("by_session"))
             && session != by
