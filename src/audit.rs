@@ -2,7 +2,7 @@
 //!
 //! Never: an act renamed or taken off the table while entries with its name may be kept; an act written that is not in it.
 
-use std::{fmt, str::FromStr};
+use std::{convert::Infallible, fmt, str::FromStr};
 
 use self::ActKind::{Keys, Members, Sessions};
 
@@ -127,6 +127,54 @@ acts! {
 impl fmt::Display for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// An act as an entry of the log names it: entries outlive versions of this program, in both directions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordedAct {
+    /// One of [`Act`].
+    Known(Act),
+    /// The name of one that a later version wrote.
+    Later(String),
+}
+
+impl RecordedAct {
+    /// Its name in the log and in exports.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Known(act) => act.as_str(),
+            Self::Later(name) => name,
+        }
+    }
+
+    /// What was done, for people: its name, if there are no words for it yet.
+    pub fn words(&self) -> &str {
+        match self {
+            Self::Known(act) => act.words(),
+            Self::Later(name) => name,
+        }
+    }
+}
+
+impl From<Act> for RecordedAct {
+    fn from(act: Act) -> Self {
+        Self::Known(act)
+    }
+}
+
+impl FromStr for RecordedAct {
+    type Err = Infallible;
+
+    fn from_str(name: &str) -> Result<Self, Infallible> {
+        let known = name.parse().map(Self::Known);
+        Ok(known.unwrap_or_else(|UnknownAct| Self::Later(name.to_owned())))
+    }
+}
+
+impl PartialEq<Act> for RecordedAct {
+    fn eq(&self, act: &Act) -> bool {
+        *self == Self::Known(*act)
     }
 }
 

@@ -830,7 +830,7 @@ async fn a_long_file_is_whole_and_one_that_breaks_off_does_not_look_so() {
     place
         .change(
             "INSERT INTO audit_log (id, at_us, actor, seller_id, act, detail) SELECT \
-             'ffffffff-0000-7000-8000-999999999999', 0, 'operator', id, 'no.act', '{}' FROM sellers",
+             'ffffffff-0000-7000-8000-no-number', 0, 'operator', id, 'key.expired', '{}' FROM sellers",
         )
         .await;
     for path in [CSV, LINES] {
@@ -842,6 +842,33 @@ async fn a_long_file_is_whole_and_one_that_breaks_off_does_not_look_so() {
         assert!(!is_whole, "{path} looks complete");
         assert_eq!(owner.get("/dashboard").await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn an_act_that_only_a_later_version_knows_is_shown_by_its_name() {
+    let (place, _served, mut owner) = world().await;
+    place
+        .change(
+            "INSERT INTO audit_log (id, at_us, actor, seller_id, act, detail, receipt) SELECT \
+             'ffffffff-0000-7000-8000-000000000001', 0, 'operator', id, 'future.act', '{\"to\":[1]}', '{\"new\":1}' FROM sellers",
+        )
+        .await;
+    let told = rows(&owner.get(PAGE).await);
+    assert!(
+        told[0].starts_with("future.act the marketplace"),
+        "{told:#?}"
+    );
+    assert!(told.len() > 1, "{told:#?}");
+    let table = cells(&owner.get(CSV).await);
+    let last = &table[table.len() - 1];
+    assert_eq!(last[2..4], ["future.act", "future.act"]);
+    let lines = lines(&owner.get(LINES).await);
+    let last = &lines[lines.len() - 1];
+    assert_eq!(
+        (&last["act"], &last["what"]),
+        (&json!("future.act"), &json!("future.act"))
+    );
+    assert_eq!(last["detail"], json!({"to": [1]}));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -711,7 +711,10 @@ async fn whoever_was_invited_comes_in_once(house: House) {
     assert_refused!(twice.await, PersonError::IsMember(_));
     let acts = house.db.oldest_audit(house.operator, None, 10).await;
     let acts = acts.expect("answers");
-    let told: Vec<_> = acts.iter().map(|act| (act.act, &*act.actor)).collect();
+    let told: Vec<_> = acts
+        .iter()
+        .map(|act| (act.act.as_str(), &*act.actor))
+        .collect();
     let ann = ann.actor();
     let new = format!("user:{}", session.user());
     let expected = [
@@ -724,6 +727,7 @@ async fn whoever_was_invited_comes_in_once(house: House) {
         (Act::SessionBegan, &new),
         (Act::SessionBegan, &new),
     ];
+    let expected = expected.map(|(act, actor): (Act, &str)| (act.as_str(), actor));
     assert_eq!(told, expected);
     assert_eq!(
         acts[4].user_id.map(|user| format!("user:{user}")),

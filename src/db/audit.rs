@@ -10,7 +10,7 @@ use sqlx::FromRow;
 
 use super::{Db, DbError, ScopedTx, WriteTx, on_db, on_tx};
 use crate::{
-    audit::{Act, ActKind},
+    audit::{Act, ActKind, RecordedAct},
     clock::Time,
     ids::{AuditId, KeyId, SellerId, UserId},
     keys::scope::SellerScope,
@@ -119,7 +119,7 @@ pub struct AuditRow {
     /// From where; `None` on the server, and once it is kept no longer.
     pub address: Option<String>,
     /// What.
-    pub act: Act,
+    pub act: RecordedAct,
     /// To which key.
     pub key_id: Option<KeyId>,
     /// That key's last four characters.

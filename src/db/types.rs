@@ -8,7 +8,7 @@ use sqlx::{Database, Decode, Encode, Type, encode::IsNull, error::BoxDynError};
 
 use crate::{
     accounts::{Plan, Role},
-    audit::Act,
+    audit::{Act, RecordedAct},
     clock::Time,
     ids::{AuditId, IncidentId, KeyId, ListingId, LocationId, MailId, SellerId, SessionId, UserId},
     inventory::{listing::ListingStatus, vin::Vin},
@@ -60,6 +60,7 @@ as_text! {
     Plan => |plan| plan.as_str().into(),
     Role => |role| role.as_str().into(),
     Act => |act| act.as_str().into(),
+    RecordedAct => |act| act.as_str().into(),
 }
 
 impl<DB: Database> Type<DB> for Time

@@ -2,7 +2,7 @@
 //!
 //! Never: an entry changed by anybody; one that a Seller sees and should not.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, str::FromStr};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use truckradar::{
@@ -97,7 +97,7 @@ async fn contract_audit(db: &Db) {
         actor_email: None,
         actor_hint: None,
         address: entry.address.map(|address| address.to_string()),
-        act: entry.act,
+        act: entry.act.into(),
         key_id: entry.key,
         key_hint: None,
         user_id: entry.user,
@@ -191,7 +191,9 @@ async fn contract_audit_kinds(db: &Db) {
     let mut count = 0;
     for kind in ActKind::ALL {
         let found = db.newest_audit(scope, Some(kind), None, 100).await;
-        let found: Vec<_> = found.expect("answers").iter().map(|row| row.act).collect();
+        let found = found.expect("answers");
+        let known = |row: &AuditRow| Act::from_str(row.act.as_str()).expect("is known");
+        let found: Vec<Act> = found.iter().map(known).collect();
         assert!(
             found.iter().all(|act| act.kind() == Some(kind)),
             "{found:?}"

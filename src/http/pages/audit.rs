@@ -19,7 +19,7 @@ use super::{
     when::When,
 };
 use crate::{
-    audit::{Act, ActKind},
+    audit::{Act, ActKind, RecordedAct},
     clock::Time,
     db::{AuditRow, DbError},
     ids::AuditId,
@@ -51,7 +51,7 @@ struct Tab {
 }
 
 struct Row {
-    what: &'static str,
+    what: String,
     /// What else the entry tells, a line each.
     more: Vec<String>,
     who: String,
@@ -146,7 +146,7 @@ async fn row(state: &State, entry: AuditRow, now: Time) -> Result<Row, DbError> 
         None => From::NotKept,
     };
     Ok(Row {
-        what: what(&entry),
+        what: what(&entry).to_owned(),
         more,
         who: who(&entry),
         when: When::ago(entry.at_us, now),
@@ -169,10 +169,11 @@ fn who(entry: &AuditRow) -> String {
 }
 
 /// What was done, in words.
-pub fn what(entry: &AuditRow) -> &'static str {
-    match entry.act {
-        Act::KeyGenerated if Detail::of(entry).has("replaced") => "API key regenerated",
-        act => act.words(),
+pub fn what(entry: &AuditRow) -> &str {
+    if entry.act == Act::KeyGenerated && Detail::of(entry).has("replaced") {
+        "API key regenerated"
+    } else {
+        entry.act.words()
     }
 }
 
@@ -182,11 +183,14 @@ fn obeyed(entry: &AuditRow, detail: &Detail) -> Option<String> {
     if receipt.nodes.is_empty() {
         return Some("While no server was running".to_owned());
     }
-    let what = match entry.act {
-        Act::KeyGenerated | Act::KeyCutOver if detail.has("replaced") => "Old key dead",
-        Act::KeyGenerated | Act::KeyCutOver => "Live",
-        Act::KeyPrepared => "Known",
-        _ => "Dead",
+    let what = match &entry.act {
+        RecordedAct::Known(Act::KeyGenerated | Act::KeyCutOver) if detail.has("replaced") => {
+            "Old key dead"
+        }
+        RecordedAct::Known(Act::KeyGenerated | Act::KeyCutOver) => "Live",
+        RecordedAct::Known(Act::KeyPrepared) => "Known",
+        RecordedAct::Known(_) => "Dead",
+        RecordedAct::Later(_) => return None,
     };
     Some(format!("{what} {}", api_key::receipt(&receipt)))
 }

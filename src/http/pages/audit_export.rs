@@ -23,7 +23,6 @@ use super::{
     audit,
 };
 use crate::{
-    audit::Act,
     clock::Time,
     db::{AuditRow, DbError},
     ids::{AuditId, KeyId, UserId},
@@ -195,7 +194,7 @@ fn as_csv(rows: &[AuditRow], is_first: bool) -> Result<Vec<u8>, ExportError> {
         let cells = [
             row.id.to_text(),
             row.at_us.iso(),
-            row.act.to_string(),
+            row.act.as_str().to_owned(),
             audit::what(row).to_owned(),
             row.actor.clone(),
             text(&row.actor_email),
@@ -220,7 +219,7 @@ fn as_lines(rows: &[AuditRow], _: bool) -> Result<Vec<u8>, ExportError> {
         let line = Line {
             id: row.id,
             at: row.at_us,
-            act: Act::as_str(row.act),
+            act: row.act.as_str(),
             what: audit::what(row),
             actor: &row.actor,
             actor_email: row.actor_email.as_deref(),
