@@ -845,6 +845,48 @@ async fn a_long_file_is_whole_and_one_that_breaks_off_does_not_look_so() {
 }
 
 #[tokio::test]
+async fn who_may_no_longer_see_the_log_gets_no_further_entries_of_a_file_on_its_way() {
+    let (place, served, _owner) = world().await;
+    let ann = "ann@lone-star.example";
+    let mut admin = Person::invited(&place, served.api, SELLER, ann, "admin").await;
+    // Far more than waits between a server and a client who does not read.
+    const WHOLE: usize = 20_000 * 2_000;
+    place
+        .change(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
+             INSERT INTO audit_log (id, at_us, actor, seller_id, act, detail) \
+             SELECT printf('ffffffff-0000-7000-8000-%012d', i), (SELECT MAX(at_us) FROM audit_log), 'operator', \
+             (SELECT id FROM sellers LIMIT 1), 'key.expired', json_object('reason', printf('%.2000c', 'x')) FROM n",
+        )
+        .await;
+    let of_ann = ["--seller", SELLER, "--email", ann];
+    for (path, act) in [
+        (CSV, &["user", "role", "--role", "viewer"][..]),
+        (LINES, &["user", "remove"]),
+    ] {
+        let asked = admin.request(Method::GET, path);
+        let mut sent = asked.send().await.expect("begins");
+        assert_eq!(sent.status(), 200);
+        let first = sent.chunk().await.expect("comes");
+        let mut bytes = first.expect("has entries").len();
+        place.json(&[act, &of_ann].concat(), "");
+        let looks_whole = loop {
+            match sent.chunk().await {
+                Ok(Some(part)) => bytes += part.len(),
+                Ok(None) => break true,
+                Err(_) => break false,
+            }
+        };
+        assert!(!looks_whole && bytes < WHOLE, "{path}: {bytes} bytes");
+        let back = ["user", "role", "--role", "admin"];
+        if act[1] == "role" {
+            place.json(&[&back[..], &of_ann].concat(), "");
+        }
+    }
+    assert_eq!(admin.get(PAGE).await.status, 403);
+}
+
+#[tokio::test]
 async fn an_act_that_only_a_later_version_knows_is_shown_by_its_name() {
     let (place, _served, mut owner) = world().await;
     place

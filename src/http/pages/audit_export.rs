@@ -1,7 +1,8 @@
 //! The audit log as a file: CSV for a spreadsheet, JSON Lines for a program. All that is kept, the oldest entry first.
 //!
 //! A file is written page by page as the browser takes it, so its length costs no memory. If the database fails in the
-//! middle, the connection is broken off: a file that ends too early must not look complete.
+//! middle, or whoever downloads may no longer see the log, the connection is broken off: a file that ends too early must not
+//! look complete.
 //!
 //! Never: a cell that a spreadsheet would take for a formula; the log given to somebody who may not act.
 
@@ -23,6 +24,7 @@ use super::{
     audit,
 };
 use crate::{
+    accounts::sessions::Session,
     clock::Time,
     db::{AuditRow, DbError},
     ids::{AuditId, KeyId, UserId},
@@ -76,6 +78,8 @@ enum ExportError {
     Db(#[from] DbError),
     #[error(transparent)]
     Csv(#[from] csv::Error),
+    #[error("whoever downloads it may no longer see the log")]
+    NoLonger,
     #[error("a buffer in memory failed")]
     Buffer,
     #[error("a stored entry is no JSON: {0}")]
@@ -131,14 +135,20 @@ async fn export(
     let scope = member.scope();
     // Before the response begins: a database that does not answer at all is a page.
     let first = read(&state, scope, None).await?;
-    let entries = stream::try_unfold((Some(first), true), move |(rows, is_first)| {
-        let state = Arc::clone(&state);
+    let export = Arc::new(Export {
+        state,
+        session: caller.session.clone(),
+        scope,
+        write,
+    });
+    let entries = stream::try_unfold(Some(Part::First(first)), move |part| {
+        let export = Arc::clone(&export);
         async move {
-            let Some(rows) = rows else {
+            let Some(part) = part else {
                 return Ok(None);
             };
-            let step = step(&state, scope, rows, is_first, write).await;
-            step.map(Some).inspect_err(|error| {
+            let written = export.part(part).await;
+            written.map(Some).inspect_err(|error| {
                 tracing::error!(%error, "a file of the audit log breaks off");
             })
         }
@@ -166,20 +176,44 @@ async fn read(
     state.services.db.oldest_audit(scope, after, limit).await
 }
 
-/// These entries written, and the ones that follow; `None` behind the last.
-async fn step(
-    state: &State,
+/// A file on its way.
+struct Export {
+    state: Arc<State>,
+    session: Session,
     scope: SellerScope,
-    rows: Vec<AuditRow>,
-    is_first: bool,
     write: Write,
-) -> Result<(Bytes, (Option<Vec<AuditRow>>, bool)), ExportError> {
-    let written = write(&rows, is_first)?;
-    let next = match rows.last() {
-        Some(last) if rows.len() == ROWS_AT_ONCE => Some(read(state, scope, Some(last.id)).await?),
-        _ => None,
-    };
-    Ok((written.into(), (next, false)))
+}
+
+/// What of a file is written next.
+enum Part {
+    /// Its first entries.
+    First(Vec<AuditRow>),
+    /// Those behind this one.
+    After(AuditId),
+}
+
+impl Export {
+    /// A part written, and the one that follows; `None` behind the last.
+    async fn part(&self, part: Part) -> Result<(Bytes, Option<Part>), ExportError> {
+        let (rows, is_first) = match part {
+            Part::First(rows) => (rows, true),
+            Part::After(last) => (self.rows_after(last).await?, false),
+        };
+        let last = rows.last().filter(|_| rows.len() == ROWS_AT_ONCE);
+        let next = last.map(|last| Part::After(last.id));
+        Ok(((self.write)(&rows, is_first)?.into(), next))
+    }
+
+    /// The next entries, if whoever downloads may still see them: who reads slowly may have been removed meanwhile.
+    async fn rows_after(&self, last: AuditId) -> Result<Vec<AuditRow>, ExportError> {
+        let people = &self.state.services.people;
+        let session = people.still_there(&self.session).await?;
+        let member = session.and_then(|session| session.member_by_id(self.scope.seller()));
+        if !member.is_some_and(|member| member.role().may_act()) {
+            return Err(ExportError::NoLonger);
+        }
+        Ok(read(&self.state, self.scope, Some(last)).await?)
+    }
 }
 
 fn as_csv(rows: &[AuditRow], is_first: bool) -> Result<Vec<u8>, ExportError> {
