@@ -11,7 +11,7 @@ use crate::{
     clock::Clock,
     config::{self, Limits, ServeArgs},
     control::{ControlSocket, Ownership},
-    db::{Db, DbError, DbUrl},
+    db::{Db, DbUrl},
     http::{Certificate, Metrics, Server},
     keys::{format::redact, incidents, usage::FLUSH_EVERY_MS},
     mail::{
@@ -205,21 +205,20 @@ fn background_tasks(services: &Arc<Services>, stop: &watch::Receiver<bool>) -> J
         }
     }));
 
-    let own = Arc::clone(services);
+    let (own, stopped) = (Arc::clone(services), stop.clone());
     tasks.spawn(every(FORGET_EVERY, stop.clone(), move || {
-        let own = Arc::clone(&own);
+        let (own, stopped) = (Arc::clone(&own), stopped.clone());
         async move {
             own.keys.limits.forget_quiet(own.clock.boot());
-            if let Err(error) = forget_old(&own).await {
-                tracing::warn!(%error, "what is past its time cannot be forgotten");
-            }
+            // After a long stop there may be much to forget; the end does not wait for it.
+            until_told(forget_old(&own), stopped).await;
         }
     }));
     tasks
 }
 
-/// Removes what is older than the operator wants it kept.
-async fn forget_old(services: &Services) -> Result<(), DbError> {
+/// Removes what is older than the operator wants it kept; what fails keeps nothing else from being forgotten.
+async fn forget_old(services: &Services) {
     let days_ago = |days: u32| {
         services
             .clock
@@ -227,14 +226,28 @@ async fn forget_old(services: &Services) -> Result<(), DbError> {
             .before(Duration::from_secs(u64::from(days) * 86_400))
     };
     let used = days_ago(services.settings.usage_days);
-    services.db.forget_usage_before(used.minute(), used).await?;
-    services.db.forget_audit_addresses_before(used).await?;
-    services.db.forget_incidents_before(used).await?;
-    services
-        .db
-        .forget_audit_before(days_ago(services.settings.audit_days))
-        .await?;
-    services.people.forget_past().await
+    let done = days_ago(services.settings.audit_days);
+    let db = &services.db;
+    for (what, forgotten) in [
+        (
+            "counts of use",
+            db.forget_usage_before(used.minute(), used).await,
+        ),
+        (
+            "addresses in the audit log",
+            db.forget_audit_addresses_before(used).await,
+        ),
+        ("incidents", db.forget_incidents_before(used).await),
+        ("the audit log", db.forget_audit_before(done).await),
+        (
+            "sessions, links and failures to sign in",
+            services.people.forget_past().await,
+        ),
+    ] {
+        if let Err(error) = forgotten {
+            tracing::warn!(%error, what, "what is past its time cannot be forgotten");
+        }
+    }
 }
 
 /// Works until told to stop, and then no further.

@@ -217,27 +217,16 @@ impl ScopedTx {
 impl Db {
     /// Forgets what was done before this time.
     pub async fn forget_audit_before(&self, at: Time) -> Result<(), DbError> {
-        const SQL: &str = "DELETE FROM audit_log WHERE at_us < $1";
-        let mut tx = self.begin().await?;
-        on_tx!(tx, |conn| sqlx::query(SQL)
-            .bind(at)
-            .execute(conn)
-            .await
-            .map(drop))?;
-        tx.commit().await
+        const SQL: &str = "DELETE FROM audit_log WHERE id IN \
+             (SELECT id FROM audit_log WHERE at_us < $1 LIMIT $2)";
+        self.forget(SQL, at.0).await
     }
 
     /// Forgets from where things were done before this time; that they were done stays.
     pub async fn forget_audit_addresses_before(&self, at: Time) -> Result<(), DbError> {
-        const SQL: &str =
-            "UPDATE audit_log SET address = NULL WHERE at_us < $1 AND address IS NOT NULL";
-        let mut tx = self.begin().await?;
-        on_tx!(tx, |conn| sqlx::query(SQL)
-            .bind(at)
-            .execute(conn)
-            .await
-            .map(drop))?;
-        tx.commit().await
+        const SQL: &str = "UPDATE audit_log SET address = NULL WHERE id IN \
+             (SELECT id FROM audit_log WHERE at_us < $1 AND address IS NOT NULL LIMIT $2)";
+        self.forget(SQL, at.0).await
     }
 
     /// The newest entries that the scope's Seller sees, the last one first: of every kind or of one, before an entry if one

@@ -89,14 +89,9 @@ impl Db {
 
     /// Forgets incidents that were closed before this time.
     pub async fn forget_incidents_before(&self, at: Time) -> Result<(), DbError> {
-        const SQL: &str = "DELETE FROM incidents WHERE closed_us < $1";
-        let mut tx = self.begin().await?;
-        on_tx!(tx, |conn| sqlx::query(SQL)
-            .bind(at)
-            .execute(conn)
-            .await
-            .map(drop))?;
-        tx.commit().await
+        const SQL: &str = "DELETE FROM incidents WHERE id IN \
+             (SELECT id FROM incidents WHERE closed_us < $1 LIMIT $2)";
+        self.forget(SQL, at.0).await
     }
 }
 

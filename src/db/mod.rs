@@ -8,6 +8,7 @@
 
 mod audit;
 mod error;
+mod forget;
 mod incidents;
 mod keys;
 mod listings;

@@ -175,27 +175,22 @@ impl Db {
         now: Time,
         failed: Time,
     ) -> Result<(), DbError> {
-        const SESSIONS: &str = "DELETE FROM sessions WHERE created_us < $1 OR seen_us < $2";
-        const LINKS: &str = "DELETE FROM account_links WHERE expires_us <= $1";
-        const FAILURES: &str = "DELETE FROM sign_in_failures WHERE at_us < $1";
-        let mut tx = self.begin_in_turn().await?;
-        on_tx!(tx, |conn| sqlx::query(SESSIONS)
-            .bind(begun)
-            .bind(seen)
-            .execute(conn)
-            .await
-            .map(drop))?;
-        on_tx!(tx, |conn| sqlx::query(LINKS)
-            .bind(now)
-            .execute(conn)
-            .await
-            .map(drop))?;
-        on_tx!(tx, |conn| sqlx::query(FAILURES)
-            .bind(failed)
-            .execute(conn)
-            .await
-            .map(drop))?;
-        tx.commit().await
+        const BEGUN: &str = "DELETE FROM sessions WHERE id IN \
+             (SELECT id FROM sessions WHERE created_us < $1 LIMIT $2)";
+        const SEEN: &str = "DELETE FROM sessions WHERE id IN \
+             (SELECT id FROM sessions WHERE seen_us < $1 LIMIT $2)";
+        const LINKS: &str = "DELETE FROM account_links WHERE digest IN \
+             (SELECT digest FROM account_links WHERE expires_us <= $1 LIMIT $2)";
+        const FAILURES: &str = "DELETE FROM sign_in_failures WHERE (subject, at_us) IN \
+             (SELECT subject, at_us FROM sign_in_failures WHERE at_us < $1 LIMIT $2)";
+        let done = [
+            self.forget(BEGUN, begun.0).await,
+            self.forget(SEEN, seen.0).await,
+            self.forget(LINKS, now.0).await,
+            self.forget(FAILURES, failed.0).await,
+        ];
+        // Each is tried, whatever becomes of the others.
+        done.into_iter().collect()
     }
 }
 

@@ -296,19 +296,12 @@ impl Db {
 
     /// Forgets counts of minutes before this one, and clients not seen since this time.
     pub async fn forget_usage_before(&self, minute: i64, seen: Time) -> Result<(), DbError> {
-        const COUNTS: &str = "DELETE FROM key_usage WHERE minute < $1";
-        const CLIENTS: &str = "DELETE FROM usage_clients WHERE seen_us < $1";
-        let mut tx = self.begin().await?;
-        super::on_tx!(tx, |conn| sqlx::query(COUNTS)
-            .bind(minute)
-            .execute(conn)
-            .await
-            .map(drop))?;
-        super::on_tx!(tx, |conn| sqlx::query(CLIENTS)
-            .bind(seen)
-            .execute(conn)
-            .await
-            .map(drop))?;
-        tx.commit().await
+        const COUNTS: &str = "DELETE FROM key_usage WHERE (seller_id, minute, key_id, client_id, status_class) IN \
+             (SELECT seller_id, minute, key_id, client_id, status_class FROM key_usage WHERE minute < $1 LIMIT $2)";
+        const CLIENTS: &str = "DELETE FROM usage_clients WHERE id IN \
+             (SELECT id FROM usage_clients WHERE seen_us < $1 LIMIT $2)";
+        let counts = self.forget(COUNTS, minute).await;
+        let clients = self.forget(CLIENTS, seen.0).await;
+        counts.and(clients)
     }
 }

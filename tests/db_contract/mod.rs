@@ -90,6 +90,7 @@ contracts! {
     the_same_count_twice_in_one_batch_adds_up: contract_usage_repeated;
     use_is_told_apart_by_kind_and_slot: contract_usage_by_slot;
     old_usage_is_forgotten: contract_forget_usage;
+    more_than_a_portion_of_old_usage_is_forgotten: contract_forget_much_usage;
     a_load_test_is_filled_in_bulk: contract_bulk;
 }
 
@@ -1734,6 +1735,33 @@ async fn contract_forget_usage(db: &Db) {
     assert!(left().await.contains(&again), "the old address was kept");
     forget(3).await;
     assert_eq!(left().await, BTreeSet::new());
+}
+
+async fn contract_forget_much_usage(db: &Db) {
+    const PORTION: i64 = 5_000;
+    let (scope, _) = two_sellers(db).await;
+    let key = KeyId::new();
+    // Each minute another client, all of them in two portions and a bit.
+    for minutes in [
+        0..PORTION,
+        PORTION..2 * PORTION,
+        2 * PORTION..2 * PORTION + 2,
+    ] {
+        let row = |minute| used(scope, key, minute, minute, "2xx");
+        let rows: Vec<_> = minutes.map(row).collect();
+        db.add_usage(&rows).await.expect("adds");
+    }
+    let last = 2 * PORTION + 1;
+    let seen = Time(used(scope, key, last, last, "2xx").last_us);
+    let minute = used(scope, key, last, last, "2xx").minute;
+    db.forget_usage_before(minute, seen).await.expect("forgets");
+    let left = db.clients_since(scope, OfKeys::All, 0, 10).await;
+    let left: Vec<_> = left
+        .expect("answers")
+        .into_iter()
+        .map(|c| c.address)
+        .collect();
+    assert_eq!(left, [used(scope, key, last, last, "2xx").address]);
 }
 
 async fn contract_bulk(db: &Db) {
