@@ -284,6 +284,30 @@ async fn an_smtp_server_that_hangs_holds_up_neither_acts_nor_the_end() {
 }
 
 #[tokio::test]
+async fn an_smtp_server_that_scans_a_mail_for_long_does_not_hold_up_the_end() {
+    let smtp = Smtp::start();
+    smtp.be(Mood::Scans);
+    let place = Place::new();
+    let served = serve(&place, &smtp.url(), &[]);
+    place.create_seller("lone-star");
+    place.generate("lone-star");
+    smtp.wait_for(1);
+    let begun = Instant::now();
+    let (code, log) = served.terminate();
+    assert_eq!(code, Some(0));
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    assert!(!log.contains("another try"), "{log}");
+    assert_eq!(waiting(&place).await, [1]);
+
+    // It had taken the mail: whoever gets it twice can tell.
+    smtp.be(Mood::Takes);
+    pass_the_pauses(&place).await;
+    let _served = serve(&place, &smtp.url(), &[]);
+    let mails = smtp.wait_for(2);
+    assert_eq!(mails[0].header("Message-ID"), mails[1].header("Message-ID"));
+}
+
+#[tokio::test]
 async fn what_was_done_before_a_crash_or_without_a_server_is_mailed_by_the_next_one() {
     let smtp = Smtp::start();
     smtp.be(Mood::Hangs);
@@ -315,17 +339,43 @@ async fn what_was_done_before_a_crash_or_without_a_server_is_mailed_by_the_next_
 #[tokio::test]
 async fn a_mail_is_tried_for_three_days_and_then_given_up() {
     let smtp = Smtp::start();
+    smtp.be(Mood::Refuses("451 not at present"));
+    let place = Place::new();
+    let served = serve(&place, &smtp.url(), &[]);
+    place.create_seller("lone-star");
+    place.generate("lone-star");
+    served.wait_until_it_says("tries=1 error=the SMTP server refused it with 451");
+    place
+        .change("UPDATE outbox SET next_try_us = 0, attempts = 73")
+        .await;
+    served.wait_until_it_says("tries=74 error=the SMTP server refused it with 451");
+    assert_eq!(waiting(&place).await, [74]);
+    pass_the_pauses(&place).await;
+    served.wait_until_it_says("a mail is given up");
+    until_all_are_sent(&place).await;
+}
+
+#[tokio::test]
+async fn a_mail_that_nobody_is_there_for_is_given_up_after_a_few_tries() {
+    let smtp = Smtp::start();
     smtp.be(Mood::Refuses("550 nobody here"));
     let place = Place::new();
     let served = serve(&place, &smtp.url(), &[]);
     place.create_seller("lone-star");
     place.generate("lone-star");
-    served.wait_until_it_says("refused it with 550");
-    assert_eq!(waiting(&place).await, [1]);
+    served.wait_until_it_says("tries=1 error=the SMTP server refused it with 550");
     place
-        .change("UPDATE outbox SET next_try_us = 0, attempts = 76")
+        .change("UPDATE outbox SET next_try_us = 0, attempts = 3")
         .await;
-    served.wait_until_it_says("a mail is given up");
+    served.wait_until_it_says("tries=4 error=the SMTP server refused it with 550");
+    assert_eq!(waiting(&place).await, [4]);
+    let mut inside = place.look_inside().await;
+    let id: String = sqlx::query_scalar("SELECT id FROM outbox")
+        .fetch_one(&mut inside)
+        .await
+        .expect("one waits");
+    pass_the_pauses(&place).await;
+    served.wait_until_it_says(&format!("a mail is given up mail={id} tries=5"));
     until_all_are_sent(&place).await;
     let (_, log) = served.terminate();
     assert!(!log.contains("@lone-star.example"), "{log}");

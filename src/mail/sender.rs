@@ -17,15 +17,18 @@ use crate::{
 
 /// How often the outbox is looked at when nobody says that there is something in it.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// The pause after the first failed try; it doubles with each.
-const FIRST_PAUSE: Duration = Duration::from_secs(60);
-/// Doublings of it at most: 64 minutes.
-const DOUBLINGS_MAX: i64 = 6;
+/// From the beginning of the first try to that of the second; it doubles with each. Longer than a try may take.
+const FIRST_PAUSE: Duration = Duration::from_secs(6 * 60);
+/// Doublings of it at most: 96 minutes.
+const DOUBLINGS_MAX: i64 = 4;
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 /// Tries of one mail: with these pauses they take three days. Tries and not days, as a server that was down for days has
 /// tried nothing.
-const TRIES_MAX: i64 = 77;
+const TRIES_MAX: i64 = 75;
+/// Tries after which a mail is given up that the SMTP server refuses with 550 to 553: there is no such recipient, or it takes
+/// nothing. A few, as a server that is being set up says so too.
+const TRIES_REFUSED_MAX: i64 = 5;
 /// Mails read at a time.
 const MAILS_AT_A_TIME: i64 = 50;
 
@@ -94,11 +97,7 @@ impl Sender {
                 tracing::info!(mail = %id, "a mail was handed over");
                 self.db.remove_mail(id).await
             }
-            Err(error @ SendError::NoAddress) => {
-                tracing::error!(mail = %id, %error, "a mail is given up");
-                self.db.remove_mail(id).await
-            }
-            Err(error) if tries >= TRIES_MAX => {
+            Err(error) if tries >= tries_max(&error) => {
                 tracing::error!(mail = %id, tries, %error, "a mail is given up");
                 self.db.remove_mail(id).await
             }
@@ -130,6 +129,15 @@ impl Sender {
     }
 }
 
+/// After how many tries a mail is given up that failed like this.
+fn tries_max(error: &SendError) -> i64 {
+    match error {
+        SendError::NoAddress => 1,
+        SendError::Refused(550..=553) => TRIES_REFUSED_MAX,
+        _ => TRIES_MAX,
+    }
+}
+
 /// When a mail is tried again if the try that begins now fails.
 fn next_try(mail: &MailRow, now: Time) -> Time {
     let doublings = mail.attempts.clamp(0, DOUBLINGS_MAX) as u32;
@@ -139,10 +147,10 @@ fn next_try(mail: &MailRow, now: Time) -> Time {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::MailId;
+    use crate::{ids::MailId, mail::transport::HAND_OVER_TIMEOUT};
 
     #[test]
-    fn pauses_double_from_a_minute_to_an_hour() {
+    fn pauses_double_from_six_minutes_to_an_hour() {
         let pause = |attempts| {
             let mail = MailRow {
                 id: MailId::new(),
@@ -156,8 +164,12 @@ mod tests {
             next_try(&mail, Time(0)).0 / 60_000_000
         };
         let pauses: Vec<_> = (0..9).map(pause).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(pauses, [6, 12, 24, 48, 60, 60, 60, 60, 60]);
         assert_eq!(pause(i64::MAX), 60);
+        assert!(
+            FIRST_PAUSE > HAND_OVER_TIMEOUT,
+            "two tries of one mail at once"
+        );
         let minutes: i64 = (0..TRIES_MAX - 1).map(pause).sum();
         assert_eq!(minutes / 60, 3 * 24 - 1, "and the last try then");
     }

@@ -4,7 +4,7 @@
 
 use std::{
     error::Error,
-    fs::DirBuilder,
+    fs::{DirBuilder, File},
     io::Write,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -27,10 +27,11 @@ use lettre::{
 use super::route::{MailRoute, SmtpTls, SmtpUrl};
 use crate::{accounts::Email, clock::Time, ids::MailId};
 
-/// How long one answer of an SMTP server may take.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long handing over one mail may take in all.
-const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long connecting to an SMTP server may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long handing over one mail may take in all, connecting included. Some servers scan a mail before they answer that they
+/// have it: whoever gives up before they do sends it once more.
+pub const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// A mail, whole.
 #[derive(Debug)]
@@ -104,11 +105,13 @@ impl Transport {
         let id = letter.id;
         let message = self.message(letter)?;
         match &self.way {
-            Way::Smtp(smtp) => match tokio::time::timeout(SEND_TIMEOUT, smtp.send(message)).await {
-                Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) => Err(told(&error)),
-                Err(_) => Err(SendError::Unreachable),
-            },
+            Way::Smtp(smtp) => {
+                match tokio::time::timeout(HAND_OVER_TIMEOUT, smtp.send(message)).await {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(error)) => Err(told(&error)),
+                    Err(_) => Err(SendError::Unreachable),
+                }
+            }
             Way::Folder(folder) => {
                 let folder = folder.clone();
                 let written = move || put(&folder, id, &message.formatted());
@@ -165,7 +168,7 @@ fn smtp(server: &SmtpUrl, from: &Email) -> anyhow::Result<AsyncSmtpTransport<Tok
     let mut smtp = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&server.host)
         .port(server.port)
         .tls(tls)
-        .timeout(Some(ANSWER_TIMEOUT))
+        .timeout(Some(CONNECT_TIMEOUT))
         // A name that exists: some servers close on whoever greets them as "localhost".
         .hello_name(ClientId::Domain(domain.to_owned()));
     if let Some(login) = &server.login {
@@ -192,11 +195,16 @@ fn is_bad_tls(error: &(dyn Error + 'static)) -> bool {
         .any(|error| error.kind() == std::io::ErrorKind::InvalidData)
 }
 
-/// Puts a mail into the folder under a name that follows from its id, so that a second try makes no second file.
+/// Puts a mail into the folder under a name that follows from its id, so that a second try makes no second file. When this
+/// returns, a power cut takes neither the mail nor its name away.
 fn put(folder: &Path, id: MailId, mail: &[u8]) -> std::io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+        Ok(()) => {
+            let beside = folder.parent().filter(|parent| *parent != Path::new(""));
+            sync_folder(beside.unwrap_or(Path::new(".")))?;
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
     }
     // For its owner only from the beginning, and under its name once it is whole.
     let mut file = tempfile::Builder::new()
@@ -205,5 +213,10 @@ fn put(folder: &Path, id: MailId, mail: &[u8]) -> std::io::Result<()> {
     file.write_all(mail)?;
     file.as_file().sync_all()?;
     file.persist(folder.join(format!("{id}.eml")))?;
-    Ok(())
+    sync_folder(folder)
+}
+
+/// Has the names in a folder written to the disk.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
 }

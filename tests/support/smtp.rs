@@ -33,6 +33,8 @@ pub enum Mood {
     Refuses(&'static str),
     /// It accepts connections and says nothing.
     Hangs,
+    /// It takes what comes and does not say so.
+    Scans,
 }
 
 /// A mail that was taken.
@@ -335,6 +337,12 @@ fn serve(shared: &Shared, tcp: &TcpStream) -> Option<()> {
                     raw,
                 };
                 shared.change(|state| state.mails.push(mail));
+                if shared.look(|state| state.mood == Mood::Scans) {
+                    shared.wait("it should have been closed", |state| {
+                        state.is_closed || state.mood != Mood::Scans
+                    });
+                    return None;
+                }
                 session.say("250 taken")?;
             }
             "QUIT" => {
