@@ -127,6 +127,7 @@ async fn every_act_on_keys_is_mailed_to_every_owner_and_to_nobody_else() {
         .await
         .shown_key()
         .expect("shown");
+    let waited = key_of(&act(&place, "prepare", "lone-star"));
     let reason = ["--reason", "found in a public repository"];
     let expire = ["key", "expire", "--seller", "lone-star"];
     place.json(&[&expire[..], &reason].concat(), "");
@@ -141,6 +142,7 @@ async fn every_act_on_keys_is_mailed_to_every_owner_and_to_nobody_else() {
             "The API key of lone-star was generated",
             "The API key of lone-star was replaced",
             "The next API key of lone-star was discarded",
+            "The next API key of lone-star was prepared",
             "The next API key of lone-star was prepared",
             "The next API key of lone-star was prepared",
             "The next API key of lone-star was prepared",
@@ -173,11 +175,13 @@ async fn every_act_on_keys_is_mailed_to_every_owner_and_to_nobody_else() {
     ] {
         assert!(mail.contains(&part), "{part:?} in {mail}");
     }
-    let mail = text("expired", &format!("Expired key: {}", hint(&last)));
-    assert!(
-        mail.text()
-            .contains("Reason: found in a public repository\n")
-    );
+    let mail = text("expired", &format!("Expired key: {}\n", hint(&last))).text();
+    for part in [
+        format!("never live: {}\n", hint(&waited)),
+        "Reason: found in a public repository\n".to_owned(),
+    ] {
+        assert!(mail.contains(&part), "{part:?} in {mail}");
+    }
 
     let mut ids = Vec::new();
     for mail in &mails {
@@ -199,7 +203,7 @@ async fn every_act_on_keys_is_mailed_to_every_owner_and_to_nobody_else() {
         "{mails:#?}{}",
         mails.iter().map(Mail::text).collect::<String>()
     );
-    for key in [first, discarded, cut_over, pointless, last] {
+    for key in [first, discarded, cut_over, pointless, last, waited] {
         assert!(!everything.contains(&key), "a key is in a mail");
         assert!(!log.contains(&key), "a key is in the log");
     }

@@ -332,6 +332,7 @@ impl Keys {
         let act = act.with(json!({ "reason": reason, "discarded": discarded }));
         let news = KeyNews::Expired {
             key: hint_of(&mut tx, key).await?,
+            discarded: hint_of(&mut tx, discarded).await?,
             reason,
         };
         let receipt = self.conclude(turn, tx, change, &act, news).await?;

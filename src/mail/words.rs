@@ -51,6 +51,8 @@ pub enum KeyNews {
     Expired {
         /// The live one; `None` if only a next key was there to kill.
         key: Option<String>,
+        /// The next key that waited, and died unused.
+        discarded: Option<String>,
         /// Why.
         reason: String,
     },
@@ -122,13 +124,18 @@ pub fn about_keys(to: &Addressees, news: &KeyNews, actor: Option<&str>, at: Time
             ),
             NOT_YOU,
         ),
-        KeyNews::Expired { key, reason } => (
+        KeyNews::Expired {
+            key,
+            discarded,
+            reason,
+        } => (
             "API key",
             "was expired",
             format!(
-                "{}Reason: {}\n\nThere is no live key since {at}, and no key that waits: whoever sends an earlier one gets 401. \
+                "{}{}Reason: {}\n\nThere is no live key since {at}, and no key that waits: whoever sends an earlier one gets 401. \
                  Generate a new key in Settings, API Key, and put it into every system that syncs for you.",
                 line("Expired key", key.as_ref()),
+                line(WAITED, discarded.as_ref()),
                 unlinked(reason)
             ),
             "If you did not expect this, ask the security contact below.",
@@ -314,6 +321,7 @@ mod tests {
     fn a_reason_neither_ends_a_line_nor_becomes_a_link_and_an_actor_stays_as_he_is() {
         let news = KeyNews::Expired {
             key: None,
+            discarded: None,
             reason: "see evil.example\nor x@evil.example".to_owned(),
         };
         let mail = about_keys(&to(), &news, Some("ann@lone.example"), Time(0));
