@@ -21,7 +21,7 @@ use crate::support::{
     client::Client,
     fixtures::{record, vin},
     full,
-    key_act::KeyAct::{self, CutOver, Discard, Generate, Prepare},
+    key_act::KeyAct::{self, CutOver, Discard, Expire, Generate, Prepare},
 };
 
 /// What was acknowledged so far, over all lives of the server.
@@ -49,6 +49,7 @@ impl Standing {
             Generate => made.to_owned(),
             CutOver => self.staged.clone().expect("was prepared"),
             Prepare | Discard => self.live.clone(),
+            Expire => unreachable!("a Seller keeps a live key here"),
         };
         let staged = (act == Prepare).then(|| made.to_owned());
         Self { live, staged }

@@ -25,7 +25,7 @@ use crate::support::{
     client::Client,
     fixtures::{VIN, record, vin},
     full,
-    key_act::KeyAct::{self, CutOver, Discard, Generate, Prepare},
+    key_act::KeyAct::{self, CutOver, Discard, Expire, Generate, Prepare},
 };
 
 /// Writes that are awaited after each act, so that the clients get some calls in before the next one.
@@ -164,6 +164,7 @@ impl History {
             CutOver => self.live = staged.expect("was prepared"),
             Prepare => self.staged = Some(newest),
             Discard => {}
+            Expire => unreachable!("a Seller keeps a live key here"),
         }
         if act.replaces() {
             self.lives[self.live].live = Some(span);

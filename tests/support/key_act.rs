@@ -10,6 +10,9 @@ use truckradar::{
 
 use super::binary::Place;
 
+/// Why a key is expired.
+const REASON: &str = "leaked";
+
 /// One act. The Seller is always `lone-star`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyAct {
@@ -17,6 +20,7 @@ pub enum KeyAct {
     Prepare,
     CutOver,
     Discard,
+    Expire,
 }
 
 impl KeyAct {
@@ -32,13 +36,14 @@ impl KeyAct {
 
     /// By the program itself, as an operator would.
     pub fn by_program(self, place: &Place) -> Value {
-        let word = match self {
-            Self::Generate => "generate",
-            Self::Prepare => "prepare",
-            Self::CutOver => "cut-over",
-            Self::Discard => "discard",
+        let words: &[&str] = match self {
+            Self::Generate => &["generate"],
+            Self::Prepare => &["prepare"],
+            Self::CutOver => &["cut-over"],
+            Self::Discard => &["discard"],
+            Self::Expire => &["expire", "--reason", REASON],
         };
-        place.json(&["key", word, "--seller", "lone-star"], "")
+        place.json(&[&["key"], words, &["--seller", "lone-star"]].concat(), "")
     }
 
     /// Over the server's socket, which is quicker; it must be there and do it.
@@ -55,6 +60,10 @@ impl KeyAct {
             Self::Prepare => Command::KeyPrepare { seller },
             Self::CutOver => Command::KeyCutOver { seller },
             Self::Discard => Command::KeyDiscard { seller },
+            Self::Expire => Command::KeyExpire {
+                seller,
+                reason: REASON.to_owned(),
+            },
         };
         control::ask(&place.database_file(), &command).await
     }
