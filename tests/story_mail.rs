@@ -1,6 +1,7 @@
-//! What the owners of a Seller are mailed: every act on its keys, and clients that go on sending a dead one.
+//! What the owners of a Seller are mailed: every act on its keys, and clients that go on sending a dead one. And what a member
+//! is mailed: what becomes of their own membership.
 //!
-//! Never: a mail to somebody who is no owner; a key, or the SMTP server's password, in a mail, a log or the database.
+//! Never: a mail about keys to somebody who is no owner; a key, or the SMTP server's password, in a mail, a log or the database.
 
 use std::{
     fs,
@@ -15,7 +16,7 @@ use sqlx::AssertSqlSafe;
 use crate::support::{
     binary::{Place, Served},
     client::Client,
-    person::Person,
+    person::{Form, Person},
     smtp::{Mail, Mood, Smtp, Wants},
     tls::Authority,
 };
@@ -212,6 +213,67 @@ async fn every_act_on_keys_is_mailed_to_every_owner_and_to_nobody_else() {
         "mails go to the SMTP server {}, from {FROM}",
         smtp.address
     )));
+}
+
+#[tokio::test]
+async fn whoever_is_given_another_role_or_removed_is_mailed_that() {
+    let smtp = Smtp::start();
+    let place = Place::new();
+    let public = ["--public-url", "https://truckradar.example"];
+    let served = serve(&place, &smtp.url(), &public);
+    place.create_seller("lone-star");
+    let second = "second@lone-star.example";
+    let of_second = ["--seller", "lone-star", "--email", second];
+    Person::invited(&place, served.api, "lone-star", second, "owner").await;
+    let mut inside = place.look_inside().await;
+    let (seller, user): (String, String) =
+        sqlx::query_as("SELECT m.seller_id, u.id FROM memberships m JOIN users u ON u.id = m.user_id WHERE u.email = $1")
+            .bind(second)
+            .fetch_one(&mut inside)
+            .await
+            .expect("a member");
+    // Somebody took over an owner's account, and gets the other one out of the way.
+    let mut taken_over = Person::owner_of(served.api, "lone-star").await;
+    let fields = [("seller", &*seller), ("user", &user), ("role", "viewer")];
+    let form = Form::made_up("/dashboard/settings/members/role", fields);
+    assert_eq!(taken_over.send(&form).await.status, 303);
+    // Done again it changes nothing, and nobody is mailed.
+    assert_eq!(taken_over.send(&form).await.status, 303);
+    place.json(&[&["user", "remove"], &of_second[..]].concat(), "");
+    place.generate("lone-star");
+    until_all_are_sent(&place).await;
+
+    let mails = smtp.mails();
+    let to = |to: &str, subject: &str| (to.to_owned(), subject.to_owned());
+    assert_eq!(
+        told(&mails),
+        [
+            to(
+                "owner@lone-star.example",
+                "The API key of lone-star was generated"
+            ),
+            to(second, "You were removed from lone-star"),
+            to(second, "Your role at lone-star was changed"),
+        ]
+    );
+    for (subject, part) in [
+        (
+            "Your role",
+            "is viewer now, and was owner. This was done by owner@lone-star.example, at 20",
+        ),
+        (
+            "You were",
+            "was viewer, and is ended. This was done by the marketplace, at 20",
+        ),
+    ] {
+        let mail = mails
+            .iter()
+            .find(|mail| mail.header("Subject").starts_with(subject));
+        let text = mail.expect("came").text();
+        assert!(text.contains(part), "{text}");
+        assert!(text.contains("Security contact: "), "{text}");
+        assert!(!text.contains("http"), "there is no page for them: {text}");
+    }
 }
 
 #[tokio::test]

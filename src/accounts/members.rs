@@ -20,9 +20,11 @@ use super::{
 };
 use crate::{
     audit::Act,
+    clock::Time,
     db::{AuditEntry, DbError, LinkKind, LinkRow, MemberRow, ScopedTx, UserRow},
     ids::{SellerId, UserId},
     keys::scope::{Authority, SellerScope},
+    mail::words::{MemberNews, about_member},
 };
 
 /// How long an invitation works.
@@ -194,6 +196,7 @@ impl People {
         user: UserId,
         role: Role,
     ) -> Result<(), PersonError> {
+        let row = self.db.user(user).await?.ok_or(PersonError::NoSuchMember)?;
         let mut tx = self.db.begin_change(scope).await?;
         let old = tx.role_of(user).await?.ok_or(PersonError::NoSuchMember)?;
         must_reach(&mut tx, old).await?;
@@ -210,9 +213,15 @@ impl People {
         } else {
             tx.take_back_invitations_by(&actor(user)).await?
         };
-        let entry = AuditEntry::of(scope, self.clock.now(), Act::MemberRole).about(user);
+        let now = self.clock.now();
+        let entry = AuditEntry::of(scope, now, Act::MemberRole).about(user);
         let detail = json!({ "from": old, "to": role, "uninvited": uninvited });
         tx.append_audit(&entry.with(detail)).await?;
+        let news = MemberNews::Role {
+            from: old,
+            to: role,
+        };
+        tell_member(&mut tx, row.email, news, now).await?;
         Ok(tx.commit().await?)
     }
 
@@ -229,9 +238,11 @@ impl People {
         tx.delete_membership(user).await?;
         tx.take_invitations_back(&row.email).await?;
         let uninvited = tx.take_back_invitations_by(&actor(user)).await?;
-        let entry = AuditEntry::of(scope, self.clock.now(), Act::MemberRemoved).about(user);
+        let now = self.clock.now();
+        let entry = AuditEntry::of(scope, now, Act::MemberRemoved).about(user);
         tx.append_audit(&entry.with(json!({ "role": old, "uninvited": uninvited })))
             .await?;
+        tell_member(&mut tx, row.email, MemberNews::Removed { role: old }, now).await?;
         Ok(tx.commit().await?)
     }
 
@@ -314,6 +325,22 @@ impl People {
         link.filter(|link| link.expires_us > now)
             .ok_or(PersonError::DeadLink)
     }
+}
+
+/// Puts the mail to whom it happened into the outbox, in the act's own transaction: a stranger in an owner's account cannot
+/// get the other owners out of the way of the mails about keys without their noticing.
+async fn tell_member(
+    tx: &mut ScopedTx,
+    email: String,
+    news: MemberNews,
+    at: Time,
+) -> Result<(), DbError> {
+    let Some(to) = tx.addressees().await? else {
+        return Ok(());
+    };
+    let actor = tx.actors_address().await?;
+    let mail = about_member(&to, news, actor.as_deref(), at);
+    tx.insert_mails(&[email], &mail, at).await
 }
 
 /// Whether whoever acts may manage people of this role, as things stand under the transaction's lock.

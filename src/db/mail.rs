@@ -18,7 +18,7 @@ pub struct NewMail {
     pub subject: String,
     /// Plain text.
     pub body: String,
-    /// The path of the page that it is about, such as `/dashboard/settings?seller=lone-star#api-key`.
+    /// The path of the page that it is about, such as `/dashboard/settings?seller=lone-star#api-key`; empty if it is about none.
     pub page: String,
 }
 

@@ -113,7 +113,8 @@ impl Sender {
             security_contact,
             base_url,
         } = &self.closing;
-        let page = base_url.as_ref().map_or_else(String::new, |base| {
+        let base_url = base_url.as_ref().filter(|_| !mail.page.is_empty());
+        let page = base_url.map_or_else(String::new, |base| {
             format!("Settings, API Key: {base}{}\n", mail.page)
         });
         Letter {
@@ -122,7 +123,8 @@ impl Sender {
             recipient: mail.recipient,
             subject: mail.subject,
             text: format!(
-                "{}\n{page}Security contact: {security_contact}\nYou get this mail as an owner of this dealer account.\n",
+                "{}\n{page}Security contact: {security_contact}\nYou get this mail as an owner of this \
+                 dealer account, or because it is about your own membership.\n",
                 mail.body
             ),
         }

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use crate::{
+    accounts::Role,
     clock::Time,
     db::{Addressees, NewMail, RefusedClient},
     keys::{clients::is_lump, format::acts_on_reader},
@@ -156,6 +157,51 @@ const WAITED: &str = "Discarded key, which was prepared and never live";
 
 const NOT_YOU: &str = "If this was neither you nor a colleague, somebody else can act for you. Sign in, change your password and \
      end the other sessions, look through the members, regenerate the key, and write to the security contact below.";
+
+/// What an act did to a membership.
+#[derive(Clone, Copy, Debug)]
+pub enum MemberNews {
+    /// The member may act further than before, or less far.
+    Role {
+        /// The role before.
+        from: Role,
+        /// The role now.
+        to: Role,
+    },
+    /// The member is none any more.
+    Removed {
+        /// As what they were one.
+        role: Role,
+    },
+}
+
+/// The mail to a member about their own membership. `actor` is the address of who did it; nobody is the marketplace's operator.
+pub fn about_member(to: &Addressees, news: MemberNews, actor: Option<&str>, at: Time) -> NewMail {
+    let name = without_links(&to.name);
+    let (subject, what) = match news {
+        MemberNews::Role { from, to } => (
+            format!("Your role at {name} was changed"),
+            format!("is {} now, and was {}", to.as_str(), from.as_str()),
+        ),
+        MemberNews::Removed { role } => (
+            format!("You were removed from {name}"),
+            format!("was {}, and is ended", role.as_str()),
+        ),
+    };
+    NewMail {
+        subject,
+        body: format!(
+            "Your membership of {name} ({}) {what}. This was done by {}, at {}.\n\n\
+             If you did not expect this, ask whoever did it, not by answering this mail. If they know nothing of it, somebody \
+             else can act for them: write to the security contact below.\n",
+            to.slug,
+            actor.unwrap_or("the marketplace"),
+            at.utc(),
+        ),
+        // Whoever was removed has no page.
+        page: String::new(),
+    }
+}
 
 /// The mail about clients that go on sending dead keys. `clients` are all of them, those most often refused first;
 /// `has_live_key` says whether there is a key that they could be given.
