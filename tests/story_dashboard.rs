@@ -12,8 +12,9 @@ use crate::support::{
 const OWNER: &str = "owner@lone-star.example";
 
 struct World {
-    place: Place,
+    // Before the place: it must be gone when its folder is removed.
     served: Served,
+    place: Place,
 }
 
 impl World {

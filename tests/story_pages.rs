@@ -17,8 +17,9 @@ use crate::support::{
 const KEY: &str = "/dashboard/settings/api-key";
 
 struct World {
-    place: Place,
+    // Before the place: it must be gone when its folder is removed.
     served: Served,
+    place: Place,
 }
 
 impl World {

@@ -38,8 +38,9 @@ fn assert_harmless(answer: &Answer, told: &str) {
 }
 
 struct World {
-    place: Place,
+    // Before the place: it must be gone when its folder is removed.
     served: Served,
+    place: Place,
 }
 
 impl World {

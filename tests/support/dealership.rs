@@ -21,8 +21,9 @@ pub const OTHER: &str = "great-lakes";
 
 /// See the module.
 pub struct Dealership {
-    pub place: Place,
+    // Before the place: it must be gone when its folder is removed.
     pub served: Served,
+    pub place: Place,
     keys: BTreeMap<&'static str, String>,
     invitations: BTreeMap<&'static str, String>,
     resets: BTreeMap<&'static str, String>,
