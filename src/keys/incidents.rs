@@ -1,7 +1,7 @@
 //! Notices when a Seller's clients go on sending dead keys, and mails the owners, once per incident, who they are.
 //!
 //! An incident is about the last death of a live key. It opens once clients had [`CHANGE_OVER`] to change over, if those
-//! that have not were refused [`REFUSED_TO_OPEN`] times within [`WINDOW`]; it closes when nobody has sent a dead key of the
+//! that have not were refused ten times within ten minutes; it closes when nobody has sent a dead key of the
 //! Seller for as long, or when another key dies. Clients that hold both keys and change over on their first 401 open none.
 //!
 //! Never: two mails to one owner about one incident, or about one death within a day; anything that a request waits for.
