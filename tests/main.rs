@@ -11,6 +11,7 @@ mod crash;
 mod db_contract;
 mod docs_examples;
 mod fuzz;
+mod model;
 mod public_urls;
 mod resilience;
 mod route_coverage;
