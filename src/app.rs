@@ -184,7 +184,11 @@ fn background_tasks(services: &Arc<Services>, stop: &watch::Receiver<bool>) -> J
         move || {
             let own = Arc::clone(&own);
             async move {
-                if let Err(error) = own.keys.usage.flush(&own.db, own.clock.now()).await {
+                let now = own.clock.now();
+                if !own.keys.usage.is_due(now) {
+                    return;
+                }
+                if let Err(error) = own.keys.usage.flush(&own.db, now).await {
                     tracing::warn!(%error, "counts of usage cannot be written; kept in memory");
                 }
             }

@@ -2,6 +2,8 @@
 //!
 //! Never: a statement per request.
 
+use std::collections::HashMap;
+
 use sqlx::FromRow;
 
 use super::{Db, DbError, Tx, on_db};
@@ -11,8 +13,54 @@ use crate::{
     keys::scope::SellerScope,
 };
 
+/// What is written of a count. Short names: each is looked for once a row and column.
+#[derive(serde::Serialize)]
+struct CountJson {
+    s: SellerId,
+    k: KeyId,
+    m: i64,
+    c: i64,
+    t: &'static str,
+    n: i64,
+    l: i64,
+}
+
+/// The same of a client.
+#[derive(serde::Serialize)]
+struct ClientJson<'a> {
+    c: i64,
+    a: &'a str,
+    u: &'a str,
+    l: i64,
+}
+
+impl CountJson {
+    fn of(row: &UsageRow) -> Self {
+        Self {
+            s: row.seller,
+            k: row.key,
+            m: row.minute,
+            c: row.client,
+            t: row.status_class,
+            n: row.requests,
+            l: row.last_us,
+        }
+    }
+}
+
+impl<'a> ClientJson<'a> {
+    fn of(row: &'a UsageRow) -> Self {
+        Self {
+            c: row.client,
+            a: &row.address,
+            u: &row.user_agent,
+            l: row.last_us,
+        }
+    }
+}
+
 /// One count, to be added to what is stored.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug)]
 pub struct UsageRow {
     /// Whose key.
     pub seller: SellerId,
@@ -113,34 +161,46 @@ impl Db {
     /// Adds counts to what is stored, all in one transaction.
     pub async fn add_usage(&self, rows: &[UsageRow]) -> Result<(), DbError> {
         const CLIENTS_SQLITE: &str = "INSERT INTO usage_clients (id, address, user_agent, seen_us) \
-             SELECT value ->> 'client', value ->> 'address', value ->> 'user_agent', max(value ->> 'last_us') \
-             FROM json_each($1) GROUP BY 1 \
+             SELECT value ->> 'c', value ->> 'a', value ->> 'u', value ->> 'l' FROM json_each($1) WHERE true \
              ON CONFLICT (id) DO UPDATE SET seen_us = max(seen_us, excluded.seen_us)";
         const CLIENTS_POSTGRES: &str = "INSERT INTO usage_clients AS c (id, address, user_agent, seen_us) \
-             SELECT client, min(address), min(user_agent), max(last_us) \
-             FROM json_to_recordset($1::json) AS r(client bigint, address text, user_agent text, last_us bigint) GROUP BY 1 \
+             SELECT r.c, r.a, r.u, r.l FROM json_to_recordset($1::json) AS r(c bigint, a text, u text, l bigint) \
              ON CONFLICT (id) DO UPDATE SET seen_us = greatest(c.seen_us, excluded.seen_us)";
+        // SQLite takes rows of one statement one after the other; PostgreSQL wants each count once.
         const COUNTS_SQLITE: &str = "INSERT INTO key_usage (seller_id, key_id, minute, client_id, status_class, requests, last_us) \
-             SELECT value ->> 'seller', value ->> 'key', value ->> 'minute', value ->> 'client', value ->> 'status_class', \
-             SUM(value ->> 'requests'), MAX(value ->> 'last_us') FROM json_each($1) GROUP BY 1, 2, 3, 4, 5 \
+             SELECT value ->> 's', value ->> 'k', value ->> 'm', value ->> 'c', value ->> 't', value ->> 'n', value ->> 'l' \
+             FROM json_each($1) WHERE true \
              ON CONFLICT (seller_id, minute, key_id, client_id, status_class) \
              DO UPDATE SET requests = requests + excluded.requests, last_us = max(last_us, excluded.last_us)";
         const COUNTS_POSTGRES: &str = "INSERT INTO key_usage AS u (seller_id, key_id, minute, client_id, status_class, requests, last_us) \
-             SELECT seller, key, minute, client, status_class, CAST(SUM(requests) AS BIGINT), MAX(last_us) \
-             FROM json_to_recordset($1::json) AS r(seller text, key text, minute bigint, client bigint, \
-             status_class text, requests bigint, last_us bigint) GROUP BY 1, 2, 3, 4, 5 \
+             SELECT r.s, r.k, r.m, r.c, r.t, CAST(SUM(r.n) AS BIGINT), MAX(r.l) \
+             FROM json_to_recordset($1::json) AS r(s text, k text, m bigint, c bigint, t text, n bigint, l bigint) \
+             GROUP BY 1, 2, 3, 4, 5 \
              ON CONFLICT (seller_id, minute, key_id, client_id, status_class) \
              DO UPDATE SET requests = u.requests + excluded.requests, last_us = greatest(u.last_us, excluded.last_us)";
         if rows.is_empty() {
             return Ok(());
         }
-        let json = serde_json::to_string(rows)
-            .map_err(|error| DbError::Damaged(format!("counts: {error}")))?;
+        // Of each client the row that was seen last: mostly a few clients use many keys, or one many times.
+        let mut clients: HashMap<i64, &UsageRow> = HashMap::new();
+        for row in rows {
+            let client = clients.entry(row.client).or_insert(row);
+            if client.last_us < row.last_us {
+                *client = row;
+            }
+        }
+        let mut clients: Vec<&UsageRow> = clients.into_values().collect();
+        clients.sort_unstable_by_key(|row| row.client);
+        let clients: Vec<ClientJson<'_>> = clients.into_iter().map(ClientJson::of).collect();
+        let counts: Vec<CountJson> = rows.iter().map(CountJson::of).collect();
+        let unwritable = |error| DbError::Damaged(format!("counts: {error}"));
+        let clients = serde_json::to_string(&clients).map_err(unwritable)?;
+        let json = serde_json::to_string(&counts).map_err(unwritable)?;
         let mut tx = self.begin().await?;
         match &mut tx.inner {
             Tx::Sqlite(tx) => {
                 sqlx::query(CLIENTS_SQLITE)
-                    .bind(&json)
+                    .bind(&clients)
                     .execute(&mut **tx)
                     .await?;
                 sqlx::query(COUNTS_SQLITE)
@@ -150,7 +210,7 @@ impl Db {
             }
             Tx::Postgres(tx) => {
                 sqlx::query(CLIENTS_POSTGRES)
-                    .bind(&json)
+                    .bind(&clients)
                     .execute(&mut **tx)
                     .await?;
                 sqlx::query(COUNTS_POSTGRES)

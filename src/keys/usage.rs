@@ -1,7 +1,7 @@
 //! Who used which key: counted in memory on every request, written to the database in batches.
 //!
 //! Counts are per key, minute, client and class of answer. A crash loses what was counted since the last flush, which is
-//! at most five seconds (flushes are every two).
+//! at most five seconds (flushes are every two, or four).
 //!
 //! Never: a database call on the request's path; memory that grows with the number of clients between two flushes.
 
@@ -10,11 +10,12 @@ use std::{
     net::IpAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use hashbrown::{DefaultHashBuilder, Equivalent, HashMap, HashSet};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -36,6 +37,8 @@ const USER_AGENT_BYTES_MAX: usize = 200;
 const SHARDS: usize = 64;
 /// Different counts one shard holds between two flushes; beyond it, clients are lumped together.
 const COUNTS_PER_SHARD_MAX: usize = 4_096;
+/// More counts than this are written every other time.
+const MANY_COUNTS: usize = 1_000;
 /// Rows written in one transaction: it must stay short, as other writes wait for it.
 const ROWS_PER_FLUSH: usize = 5_000;
 /// How a request was answered, as far as usage tells it apart.
@@ -95,43 +98,25 @@ impl StatusClass {
     }
 }
 
-#[derive(PartialEq, Eq, Hash)]
+/// What is counted apart. Small, as it is looked up on every request: the client is a hash, and what the hash is of stands with
+/// the count.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct CountKey {
     key: KeyId,
-    seller: SellerId,
     minute: i64,
     class: StatusClass,
-    address: IpAddr,
-    user_agent: Box<str>,
+    client: u64,
 }
 
-/// The same without owning the User-Agent, so that a count which exists is found without an allocation. Its fields must
-/// hash as those of [`CountKey`] do.
-#[derive(Hash)]
-struct CountKeyRef<'a> {
-    key: KeyId,
-    seller: SellerId,
-    minute: i64,
-    class: StatusClass,
-    address: IpAddr,
-    user_agent: &'a str,
-}
+/// In the place of the hash of a client: all that cannot be told apart.
+const LUMPED_CLIENT: u64 = 0;
 
-impl Equivalent<CountKey> for CountKeyRef<'_> {
-    fn equivalent(&self, other: &CountKey) -> bool {
-        self.key == other.key
-            && self.minute == other.minute
-            && self.class == other.class
-            && self.address == other.address
-            && self.user_agent == &*other.user_agent
-            && self.seller == other.seller
-    }
-}
-
-#[derive(Clone, Copy)]
 struct Count {
     requests: i64,
     last_us: i64,
+    seller: SellerId,
+    address: IpAddr,
+    user_agent: Box<str>,
 }
 
 /// The clients of one key that were told apart within an hour, by a hash.
@@ -147,8 +132,6 @@ struct Shard {
     told: HashMap<KeyId, Told>,
     /// When `told` was last tidied.
     hour: i64,
-    /// Of the clients in `told`; each map of counts has another one.
-    hasher: DefaultHashBuilder,
 }
 
 impl Shard {
@@ -163,9 +146,9 @@ impl Shard {
     }
 
     /// Whether this client is, or may still become, one that is told apart.
-    fn tells_apart(&mut self, found: &CountKeyRef<'_>) -> bool {
+    fn tells_apart(&mut self, found: CountKey) -> bool {
         let hour = found.minute.div_euclid(60);
-        let client = self.hasher.hash_one((found.address, found.user_agent));
+        let client = found.client;
         let told = self.told.entry(found.key).or_insert(Told {
             hour,
             clients: Vec::new(),
@@ -188,6 +171,10 @@ impl Shard {
 /// The counters.
 pub struct Usage {
     shards: Box<[Mutex<Shard>]>,
+    /// Of clients.
+    hasher: DefaultHashBuilder,
+    /// How many counts wait to be written, about.
+    held: AtomicUsize,
     /// Sellers with refused calls that were written and that nobody has looked at.
     refused: Mutex<HashSet<SellerId>>,
     dropped: AtomicU64,
@@ -202,6 +189,8 @@ impl Usage {
     pub fn new(now: Time) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: DefaultHashBuilder::default(),
+            held: AtomicUsize::new(0),
             refused: Mutex::default(),
             dropped: AtomicU64::new(0),
             flushing: tokio::sync::Mutex::default(),
@@ -219,14 +208,11 @@ impl Usage {
         at: Time,
     ) {
         let user_agent = cut(user_agent);
-        let class = class.with(record);
-        let found = CountKeyRef {
+        let found = CountKey {
             key: record.key,
-            seller: record.seller,
             minute: at.minute(),
-            class,
-            address,
-            user_agent,
+            class: class.with(record),
+            client: self.hasher.hash_one((address, user_agent)),
         };
         let mut shard = self.shard(record.key);
         if let Some(count) = shard.counts.get_mut(&found) {
@@ -234,31 +220,41 @@ impl Usage {
             count.last_us = count.last_us.max(at.0);
             return;
         }
-        let full = !shard.tells_apart(&found) || shard.counts.len() >= COUNTS_PER_SHARD_MAX;
+        let full = !shard.tells_apart(found) || shard.counts.len() >= COUNTS_PER_SHARD_MAX;
         let counts = &mut shard.counts;
         if full && counts.len() >= 2 * COUNTS_PER_SHARD_MAX {
             // Even lumped there are too many keys at once for this shard; the metric tells.
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let key = CountKey {
-            key: found.key,
-            seller: found.seller,
-            minute: found.minute,
-            class,
-            address: if full { LUMPED_ADDRESS } else { address },
-            user_agent: if full {
-                LUMPED_USER_AGENT.into()
-            } else {
-                readable(user_agent).into()
-            },
+        let (client, address, user_agent) = if full {
+            let lump: Box<str> = LUMPED_USER_AGENT.into();
+            (LUMPED_CLIENT, LUMPED_ADDRESS, lump)
+        } else {
+            (found.client, address, readable(user_agent).into())
         };
-        let count = counts.entry(key).or_insert(Count {
-            requests: 0,
-            last_us: at.0,
-        });
+        let count = counts
+            .entry(CountKey { client, ..found })
+            .or_insert_with(|| {
+                self.held.fetch_add(1, Ordering::Relaxed);
+                Count {
+                    requests: 0,
+                    last_us: at.0,
+                    seller: record.seller,
+                    address,
+                    user_agent,
+                }
+            });
         count.requests += 1;
         count.last_us = count.last_us.max(at.0);
+    }
+
+    /// Whether counts should be written now. Many are written every other time only: they are mostly of the same keys and
+    /// clients again, and cost as much each time.
+    pub fn is_due(&self, now: Time) -> bool {
+        let many = self.held.load(Ordering::Relaxed) > MANY_COUNTS;
+        let written = *self.written.borrow();
+        !many || written <= now.before(Duration::from_millis(FLUSH_EVERY_MS + FLUSH_EVERY_MS / 2))
     }
 
     /// Requests that could not be counted because far too many keys were in use at once.
@@ -272,9 +268,11 @@ impl Usage {
         let mut rows = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            rows.extend(std::mem::take(&mut shard.counts));
+            // It keeps its room, for as many again.
+            rows.extend(shard.counts.drain());
             shard.forget_past_hours(now);
         }
+        self.held.store(0, Ordering::Relaxed);
         let written = self.write(db, rows).await;
         // Also after a failure: whoever watches sees how old what they see is.
         self.written.send_modify(|until| {
@@ -288,10 +286,7 @@ impl Usage {
     async fn write(&self, db: &Db, mut rows: Vec<(CountKey, Count)>) -> Result<(), DbError> {
         while !rows.is_empty() {
             let some = rows.split_off(rows.len().saturating_sub(ROWS_PER_FLUSH));
-            let written: Vec<_> = some
-                .iter()
-                .map(|(key, count)| to_row(key, *count))
-                .collect();
+            let written: Vec<_> = some.iter().map(|(key, count)| to_row(key, count)).collect();
             if let Err(error) = db.add_usage(&written).await {
                 rows.extend(some);
                 self.count_again(rows);
@@ -300,7 +295,8 @@ impl Usage {
             let refused = some
                 .iter()
                 .filter(|(key, _)| key.class == StatusClass::Unauthorized);
-            self.refused().extend(refused.map(|(key, _)| key.seller));
+            self.refused()
+                .extend(refused.map(|(_, count)| count.seller));
         }
         Ok(())
     }
@@ -332,12 +328,15 @@ impl Usage {
                     .fetch_add(again.requests.unsigned_abs(), Ordering::Relaxed);
                 continue;
             }
-            let count = counts.entry(key).or_insert(Count {
-                requests: 0,
-                last_us: 0,
-            });
-            count.requests += again.requests;
-            count.last_us = count.last_us.max(again.last_us);
+            match counts.get_mut(&key) {
+                Some(count) => {
+                    count.requests += again.requests;
+                    count.last_us = count.last_us.max(again.last_us);
+                }
+                None => {
+                    counts.insert(key, again);
+                }
+            }
         }
     }
 
@@ -349,22 +348,22 @@ impl Usage {
     }
 }
 
-fn to_row(key: &CountKey, count: Count) -> UsageRow {
-    let address = key.address.to_canonical().to_string();
+fn to_row(key: &CountKey, count: &Count) -> UsageRow {
+    let address = count.address.to_canonical().to_string();
     let mut hash = Sha256::new();
     hash.update(&address);
     hash.update([0]);
-    hash.update(key.user_agent.as_bytes());
+    hash.update(count.user_agent.as_bytes());
     let digest: [u8; 32] = hash.finalize().into();
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
     UsageRow {
-        seller: key.seller,
+        seller: count.seller,
         key: key.key,
         minute: key.minute,
         client: i64::from_be_bytes(first),
         address,
-        user_agent: key.user_agent.to_string(),
+        user_agent: count.user_agent.to_string(),
         status_class: key.class.as_str(),
         requests: count.requests,
         last_us: count.last_us,
@@ -454,10 +453,10 @@ mod tests {
         }
         let held = held(&usage);
         assert_eq!(held.len(), CLIENTS_PER_KEY_AND_HOUR + 1);
-        let lump = |key: &CountKey| {
-            crate::keys::clients::is_lump(&key.address.to_string(), &key.user_agent)
+        let lump = |count: &Count| {
+            crate::keys::clients::is_lump(&count.address.to_string(), &count.user_agent)
         };
-        assert_eq!(held.iter().filter(|(key, _)| lump(key)).count(), 1);
+        assert_eq!(held.iter().filter(|(_, count)| lump(count)).count(), 1);
         assert_eq!(held.iter().map(|(_, c)| c.requests).sum::<i64>(), 100_000);
         assert_eq!(usage.dropped(), 0);
     }
@@ -477,7 +476,7 @@ mod tests {
                 );
             }
             let held = held(&usage);
-            let addresses = held.iter().map(|(key, _)| key.address);
+            let addresses = held.iter().map(|(_, count)| count.address);
             let addresses: std::collections::BTreeSet<_> = addresses.collect();
             assert_eq!(addresses, (1..4).map(|n| [10, 0, 0, n].into()).collect());
         }
@@ -496,7 +495,7 @@ mod tests {
             key.as_bytes(),
             Time(0),
         );
-        assert_eq!(&*held(&usage)[0].0.user_agent, "tr_live_(redacted)");
+        assert_eq!(&*held(&usage)[0].1.user_agent, "tr_live_(redacted)");
         assert_eq!(readable("a\u{9b}31m\u{202e}b"), "a\u{fffd}31m\u{fffd}b");
     }
 }
