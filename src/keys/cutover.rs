@@ -33,6 +33,8 @@ pub struct Cutover {
     pub former: Vec<FormerClient>,
     /// How far the change is.
     pub progress: Progress,
+    /// When a live key last died.
+    pub died: Option<Time>,
 }
 
 /// How far a change of keys is.
@@ -109,8 +111,8 @@ impl Cutover {
         let is_recent = |at: Time| at > now.before(QUIET);
         let still_now = still.iter().filter(|c| is_recent(c.refused_us)).count();
         let sent = refused.first().map(|client| Sign::Sent(client.refused_us));
-        let died = died.filter(|died| *died > now.before(LOOK_BACK));
-        let sign = sent.into_iter().chain(died.map(Sign::Died));
+        let lately = died.filter(|died| *died > now.before(LOOK_BACK));
+        let sign = sent.into_iter().chain(lately.map(Sign::Died));
         let progress = match sign.max_by_key(|sign| sign.at()) {
             None => Progress::NothingDied,
             Some(_) if still_now > 0 => Progress::StillSent(still_now),
@@ -123,6 +125,7 @@ impl Cutover {
             still,
             former,
             progress,
+            died,
         }
     }
 
@@ -166,8 +169,6 @@ pub enum Line {
 
 /// Calls over time, by key.
 pub struct Chart {
-    /// How many minutes one slot has.
-    pub slot_minutes: i64,
     /// The slots of the live key, the oldest first; the last one is not over yet.
     pub live: Vec<Calls>,
     /// The same of the staged key.
@@ -193,7 +194,6 @@ impl Chart {
         let first = (now.minute() / slot_minutes - (count - 1)) * slot_minutes;
         let uses = db.use_by_slot(scope, first, slot_minutes).await?;
         let mut chart = Self {
-            slot_minutes,
             live: vec![Calls::default(); slots],
             staged: vec![Calls::default(); slots],
             dead: vec![Calls::default(); slots],

@@ -98,10 +98,11 @@ pub async fn generate(
     caller: SignedIn,
     Form(form): Form,
 ) -> Result<Response, Problem> {
-    let (member, view, seen_version) = match as_seen(&state, &caller, &form).await? {
-        Seen::Still(member, view, version) => (member, view, version),
+    let (member, seen_version) = match as_seen(&state, &caller, &form).await? {
+        Seen::Still(member, version) => (member, version),
         Seen::Changed(page) => return Ok(page),
     };
+    let view = KeyView::read(&state, &member).await?;
     let has_key = view.has_key();
     if has_key && form.get(CONFIRMED).is_none() {
         return Ok(Page(RegeneratePage {
@@ -113,7 +114,7 @@ pub async fn generate(
             ),
             slug: member.slug().to_owned(),
             name: member.name().to_owned(),
-            key: *view,
+            key: view,
         })
         .into_response());
     }
@@ -133,8 +134,8 @@ pub async fn prepare(
     caller: SignedIn,
     Form(form): Form,
 ) -> Result<Response, Problem> {
-    let (member, _, seen_version) = match as_seen(&state, &caller, &form).await? {
-        Seen::Still(member, view, version) => (member, view, version),
+    let (member, seen_version) = match as_seen(&state, &caller, &form).await? {
+        Seen::Still(member, version) => (member, version),
         Seen::Changed(page) => return Ok(page),
     };
     let act = Act {
@@ -158,8 +159,8 @@ pub async fn cut_over(
     caller: SignedIn,
     Form(form): Form,
 ) -> Result<Response, Problem> {
-    let (member, _, seen_version) = match as_seen(&state, &caller, &form).await? {
-        Seen::Still(member, view, version) => (member, view, version),
+    let (member, seen_version) = match as_seen(&state, &caller, &form).await? {
+        Seen::Still(member, version) => (member, version),
         Seen::Changed(page) => return Ok(page),
     };
     let act = Act {
@@ -183,8 +184,8 @@ pub async fn discard(
     caller: SignedIn,
     Form(form): Form,
 ) -> Result<Response, Problem> {
-    let (member, _, seen_version) = match as_seen(&state, &caller, &form).await? {
-        Seen::Still(member, view, version) => (member, view, version),
+    let (member, seen_version) = match as_seen(&state, &caller, &form).await? {
+        Seen::Still(member, version) => (member, version),
         Seen::Changed(page) => return Ok(page),
     };
     let act = Act {
@@ -204,15 +205,16 @@ pub async fn discard(
 
 /// Whether the key is as the form's page showed it.
 enum Seen {
-    /// It is; of which Seller, how it stands, and its version.
-    Still(Member, Box<KeyView>, i64),
+    /// It is; of which Seller, and its version.
+    Still(Member, i64),
     /// It is not; the page that says so.
     Changed(Response),
 }
 
 async fn as_seen(state: &State, caller: &SignedIn, form: &Fields) -> Result<Seen, Problem> {
     let member = caller.actor_of_form(form)?;
-    let view = KeyView::read(state, &member).await?;
+    let seller = state.services.db.seller(member.scope()).await?;
+    let seller = seller.ok_or_else(Problem::other_dealers)?;
     let Ok(version) = form.text("version").parse::<i64>() else {
         return Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -221,8 +223,8 @@ async fn as_seen(state: &State, caller: &SignedIn, form: &Fields) -> Result<Seen
         )
         .with_way_on("/dashboard/settings", "Go to Settings"));
     };
-    if view.version == version {
-        Ok(Seen::Still(member, Box::new(view), version))
+    if seller.key_version == version {
+        Ok(Seen::Still(member, version))
     } else {
         Ok(Seen::Changed(
             conflict(state, caller, &member, false).await?,

@@ -239,18 +239,18 @@ impl KeyView {
         let seller = db.seller(scope).await?.ok_or_else(Problem::other_dealers)?;
         let keys = db.keys_of_seller(scope, KEYS_READ).await?;
         let live = keys.first().filter(|key| key.state == "live");
+        let staged = db.staged_key(scope).await?;
+        // What is not written yet is not seen: the page is about the time until which everything is.
+        let as_of = now.min(*services.keys.usage.written().borrow());
+        let cutover = Cutover::read(db, scope, live.map(|key| key.id), as_of).await?;
         // The one that was live last; what was prepared and discarded beside it says nothing.
-        let died = db.last_death(scope).await?;
+        let died = cutover.died;
         let mut ended_last = keys
             .iter()
             .filter(|key| died.is_some() && key.ended_us == died);
         let expired = ended_last
             .find(|key| key.state == "expired")
             .filter(|_| live.is_none());
-        let staged = db.staged_key(scope).await?;
-        // What is not written yet is not seen: the page is about the time until which everything is.
-        let as_of = now.min(*services.keys.usage.written().borrow());
-        let cutover = Cutover::read(db, scope, live.map(|key| key.id), as_of).await?;
         let noticed = match died {
             Some(died) => db.open_incident(scope, died).await?,
             None => None,

@@ -235,7 +235,6 @@ mod tests {
             calls.collect::<Vec<_>>()
         };
         Chart {
-            slot_minutes: 1,
             live: line(live),
             staged: vec![Calls::default(); live.len()],
             dead: line(dead),
