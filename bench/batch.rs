@@ -148,7 +148,7 @@ async fn round(plan: Plan) -> Anything<Times> {
     let db = Db::open(&DbUrl::Sqlite(folder.path().join("batch.db"))).await?;
     db.migrate().await?;
     let keys = demo::fill_in_bulk(&db, clock.now(), 3, 0).await?;
-    let services = Services::start(db, clock, settings(), true).await?;
+    let services = Services::start(db, clock, settings(), Some("here".to_owned())).await?;
     let [pipeline, bare, rotating] = &keys[..] else {
         return Err("three keys were asked for".into());
     };

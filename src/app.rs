@@ -9,7 +9,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     clock::Clock,
-    config::{self, Limits, ServeArgs},
+    config::{Limits, ServeArgs},
     control::{ControlSocket, Ownership},
     db::{Db, DbUrl},
     http::{Certificate, Metrics, Server},
@@ -32,9 +32,14 @@ pub struct App {
     server: Server,
     certificate: Option<Certificate>,
     metrics: Arc<Metrics>,
-    control: ControlSocket,
     sender: Sender,
     // Last, so that it is dropped last: the database is ours until nothing of ours uses it.
+    own_file: Option<OwnFile>,
+}
+
+/// What goes with a database that is a file: this server owns it, and takes commands for it.
+struct OwnFile {
+    control: ControlSocket,
     _owner: Ownership,
 }
 
@@ -43,13 +48,12 @@ impl App {
     pub async fn start(args: &ServeArgs, database: &DbUrl, clock: Clock) -> anyhow::Result<Self> {
         let problems = args.problems();
         anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
-        let path = config::sqlite_path(database)?;
         let certificate = args
             .certificate_files()
             .map(Certificate::read)
             .transpose()?;
         let limits = Limits::default();
-        let route = args.mail_route(&path);
+        let route = args.mail_route(database);
         let transport = Transport::new(&route)?;
         let mut server =
             Server::bind(args.listen, args.admin_listen, limits).context("cannot listen")?;
@@ -57,11 +61,15 @@ impl App {
             server = server.with_tls(certificate);
         }
         let settings = Settings::of(args, limits, server.api_address()?);
-        let owner = own(&path)?;
-        let db = Db::open(database)
+        let owner = match database {
+            DbUrl::Sqlite(path) => Some((path, own(path)?)),
+            DbUrl::Postgres(_) => None,
+        };
+        let db = Db::open_with(database, args.database_connections)
             .await
-            .with_context(|| format!("cannot open the database {}", path.display()))?;
-        let services = Services::start(db, clock, settings, true).await?;
+            .with_context(|| format!("cannot open the database {database}"))?;
+        let name = args.node_name(server.api_address()?);
+        let services = Services::start(db, clock, settings, Some(name)).await?;
         services.people.warm_up().await;
         let closing = Closing {
             security_contact: services.settings.security_contact.clone(),
@@ -69,16 +77,25 @@ impl App {
         };
         let sender = Sender::new(services.db.clone(), clock, transport, closing);
         tracing::info!("{route}");
-        let control = ControlSocket::bind(&path, &owner)
-            .context("cannot listen for commands beside the database")?;
+        let own_file = owner
+            .map(|(path, owner)| {
+                let control = ControlSocket::bind(path, &owner)
+                    .context("cannot listen for commands beside the database")?;
+                anyhow::Ok(OwnFile {
+                    control,
+                    _owner: owner,
+                })
+            })
+            .transpose()?;
+        let metrics = Metrics::new()?;
+        metrics.add(&services.keys.revocation.figures)?;
         Ok(Self {
             services: Arc::new(services),
             server,
             certificate,
-            metrics: Arc::new(Metrics::new()?),
-            control,
+            metrics: Arc::new(metrics),
             sender,
-            _owner: owner,
+            own_file,
         })
     }
 
@@ -113,9 +130,8 @@ impl App {
             server,
             certificate,
             metrics,
-            control,
             sender,
-            _owner,
+            own_file,
         } = self;
         let (tell, told) = watch::channel(false);
         let mut background = background_tasks(&services, &told);
@@ -125,7 +141,16 @@ impl App {
         let keys = Arc::clone(&services.keys);
         let send = async move { sender.run(&keys.mails_due).await };
         background.spawn(until_told(send, told.clone()));
-        let commands = tokio::spawn(control.serve(Arc::clone(&services), told));
+        let (control, _owner) = match own_file {
+            Some(OwnFile { control, _owner }) => (Some(control), Some(_owner)),
+            None => (None, None),
+        };
+        let own = Arc::clone(&services);
+        let commands = tokio::spawn(async move {
+            if let Some(control) = control {
+                control.serve(own, told).await;
+            }
+        });
 
         let stopper = server.stopper();
         let waiting = tokio::spawn(async move {
@@ -153,6 +178,7 @@ impl App {
         {
             tracing::warn!(%error, "the last counts of usage are lost");
         }
+        services.keys.revocation.leave(&services.db).await;
         services.db.close().await;
         tracing::info!("stopped");
         Ok(served?)
@@ -174,8 +200,11 @@ pub fn own(path: &Path) -> anyhow::Result<Ownership> {
 fn background_tasks(services: &Arc<Services>, stop: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let own = Arc::clone(services);
-    let keep_fresh = async move { own.keys.revocation.keep_fresh(&own.db).await };
-    tasks.spawn(until_told(keep_fresh, stop.clone()));
+    let keep_trusted = async move {
+        let revocation = &own.keys.revocation;
+        revocation.keep_trusted(&own.db, &own.clock).await;
+    };
+    tasks.spawn(until_told(keep_trusted, stop.clone()));
 
     let own = Arc::clone(services);
     tasks.spawn(every(

@@ -69,6 +69,11 @@ impl BootTime {
     pub fn since(self, earlier: BootTime) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
+
+    /// The moment this much later.
+    pub fn after(self, by: Duration) -> BootTime {
+        BootTime(self.0.saturating_add(by.as_micros() as u64))
+    }
 }
 
 /// The source of time, handed to whoever needs it: nobody else reads a clock.

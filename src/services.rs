@@ -13,7 +13,8 @@ use crate::{
     accounts::people::People,
     clock::Clock,
     config::{Limits, PublicUrl, RateLimitMode, ServeArgs},
-    db::{Db, DbError},
+    db::{Db, DbError, NodeCard},
+    ids::NodeId,
     inventory::{service::Inventory, validate::Rules},
     keys::Keys,
 };
@@ -110,16 +111,23 @@ impl Settings {
 }
 
 impl Services {
-    /// Brings the schema up to date and reads what lives in memory. `serving` says whether requests will be answered.
+    /// Brings the schema up to date and reads what lives in memory. `name` is what this process is called among the nodes, if
+    /// it will answer requests.
     pub async fn start(
         db: Db,
         clock: Clock,
         settings: Settings,
-        serving: bool,
+        name: Option<String>,
     ) -> Result<Self, DbError> {
         db.migrate().await?;
+        let node = name.map(|name| NodeCard {
+            id: NodeId::new(),
+            name,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: clock.now(),
+        });
         Ok(Self {
-            keys: Arc::new(Keys::load(db.clone(), clock, serving).await?),
+            keys: Arc::new(Keys::load(db.clone(), clock, node).await?),
             inventory: Arc::new(Inventory::new(db.clone(), clock, settings.rules)),
             people: Arc::new(People::new(db.clone(), clock)),
             db,

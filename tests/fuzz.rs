@@ -133,7 +133,7 @@ fn a_server_survives_odd_headers() {
         mutate(&mut rng, &mut value);
         // What HTTP itself strips or cannot carry is not the question here.
         value.retain(|byte| !matches!(byte, b'\r' | b'\n' | 0));
-        let trimmed = value.trim_ascii();
+        let trimmed = without_blanks(&value);
         let good = plainly_good(trimmed, std::slice::from_ref(&key));
         let mut request =
             b"GET /api/v1/key HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAuthorization: ".to_vec();
@@ -152,4 +152,12 @@ fn a_server_survives_odd_headers() {
         }
     }
     assert_eq!(served.terminate().0, Some(0));
+}
+
+/// Without the spaces and tabs at its ends, which are no part of a header's value (RFC 9110 section 5.5).
+fn without_blanks(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }

@@ -12,6 +12,7 @@ mod db_contract;
 mod docs_examples;
 mod fuzz;
 mod model;
+mod nodes;
 mod public_urls;
 mod resilience;
 mod route_coverage;

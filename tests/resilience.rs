@@ -48,7 +48,7 @@ pub async fn inside(
         limits,
         ..Settings::default()
     };
-    let services = Services::start(db, Clock::system(), settings, true)
+    let services = Services::start(db, Clock::system(), settings, Some("here".to_owned()))
         .await
         .expect("starts");
     let services = Arc::new(services);

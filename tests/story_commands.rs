@@ -157,7 +157,7 @@ fn assert_receipt(receipt: &Value, served: Option<&Served>) {
     let nodes = receipt["nodes"].as_array().expect("a list");
     assert_eq!(nodes.len(), usize::from(served.is_some()), "{receipt}");
     for node in nodes {
-        assert_eq!(names(node), ["node", "outcome"]);
+        assert_eq!(names(node), ["name", "node", "outcome"]);
         assert_eq!(node["outcome"], "confirmed");
     }
 }
@@ -1163,7 +1163,7 @@ fn acting_commands(folder: &Path) -> Vec<(Vec<String>, &'static str)> {
 }
 
 #[test]
-fn postgresql_is_refused_without_a_word_about_its_password() {
+fn a_postgresql_that_does_not_answer_is_told_without_a_word_about_its_password() {
     let place = Place::new();
     let address = "postgres://truckradar:s3cret@127.0.0.1:1/d?sslpassword=s3cret2";
     for (words, stdin) in acting_commands(place.path()) {
@@ -1185,7 +1185,7 @@ fn postgresql_is_refused_without_a_word_about_its_password() {
             let _ = pipe.write_all(stdin.as_bytes());
             drop(pipe);
             let ran = Ran::of(child.wait_with_output().expect("ends"));
-            ran.assert_refused("this version serves from SQLite only");
+            ran.assert_refused("cannot open the database postgres://127.0.0.1:1/d");
             assert!(!ran.err.contains("s3cret"), "{ran:?}");
         }
     }

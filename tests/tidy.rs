@@ -41,6 +41,9 @@ const RANK: &[(&str, &[&str])] = &[
             "keys::lifecycle",
             "keys::limits",
             "keys::revocation",
+            "keys::revocation::cycle",
+            "keys::revocation::figures",
+            "keys::revocation::wait",
             "keys::usage",
             "inventory",
             "inventory::pipeline",
@@ -60,7 +63,7 @@ const RANK: &[(&str, &[&str])] = &[
         "what mails say and how they go",
         &["mail::transport", "mail::words"],
     ),
-    ("the options", &["config"]),
+    ("the options", &["config", "config::public_url"]),
     ("where mails go", &["mail::route"]),
     ("the database", &["db::"]),
     (

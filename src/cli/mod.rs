@@ -13,7 +13,9 @@ mod seller;
 mod serve;
 mod user;
 
-use std::{error::Error, io::Read, process::ExitCode, time::Duration};
+use std::{
+    convert::Infallible, error::Error, io::Read, path::Path, process::ExitCode, time::Duration,
+};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, error::ContextKind};
@@ -36,6 +38,10 @@ use crate::{
 const STDIN_BYTES_MAX: u64 = 64 << 10;
 /// How long a command waits for another one that has the database.
 const OWNERSHIP_WAIT: Duration = Duration::from_secs(10);
+/// Connections of a command to a database that it shares.
+const CONNECTIONS_OF_A_COMMAND: u32 = 2;
+/// A change of keys that waits for longer says for whom.
+const USUAL_WAIT: Duration = Duration::from_millis(200);
 
 /// How long the end of the process waits for work on threads.
 const THREADS_WAIT: Duration = Duration::from_secs(5);
@@ -51,7 +57,7 @@ const THREADS_WAIT: Duration = Duration::from_secs(5);
         truckradar seller create --name 'Lone Star Trucks' --slug lone-star-trucks \\\n      \
             --owner-email owner@lonestar.example --owner-password-stdin < password.txt\n  \
         truckradar key generate --seller lone-star-trucks\n\n\
-        Commands reach a running server through the socket beside its database, so give both the same --database.\n\
+        Commands find a running server through its database, so give both the same --database.\n\
         Exit codes: 0 done, 1 refused, 2 wrong usage."
 )]
 struct Cli {
@@ -194,10 +200,24 @@ enum IfMissing {
     Refuse,
 }
 
-/// Performs an act through the server that owns the database, or in this process if there is none.
+/// Performs an act: through the server that owns the database file, or in this process if there is none; on a shared
+/// database always in this process, beside the nodes.
 async fn perform(common: &Common, command: Command, missing: IfMissing) -> anyhow::Result<Value> {
     app::start_logging(tracing::Level::WARN);
-    let path = config::sqlite_path(&common.database.database)?;
+    let database = &common.database.database;
+    let answer = match database {
+        DbUrl::Sqlite(path) => on_file(database, path, command, missing).await?,
+        DbUrl::Postgres(_) => beside_nodes(database, command, missing).await?,
+    };
+    answer.map_err(|Refused { message }| anyhow::anyhow!(message))
+}
+
+async fn on_file(
+    database: &DbUrl,
+    path: &Path,
+    command: Command,
+    missing: IfMissing,
+) -> anyhow::Result<Answer> {
     if missing == IfMissing::Refuse && !path.exists() {
         anyhow::bail!(
             "there is no database {}: name it with --database, or begin with `truckradar serve`",
@@ -205,17 +225,17 @@ async fn perform(common: &Common, command: Command, missing: IfMissing) -> anyho
         );
     }
     let tries_end = tokio::time::Instant::now() + OWNERSHIP_WAIT;
-    let answer: Answer = loop {
-        if let Some(answer) = control::ask(&path, &command)
+    loop {
+        if let Some(answer) = control::ask(path, &command)
             .await
             .context("the server that owns the database cannot be asked")?
         {
-            break answer;
+            return Ok(answer);
         }
-        if let Some(_owner) = control::Ownership::take(&path)
+        if let Some(_owner) = control::Ownership::take(path)
             .with_context(|| format!("cannot lock the database {}", path.display()))?
         {
-            break alone(&common.database.database, command).await?;
+            return alone(Db::open(database).await?, command).await;
         }
         // A server on its way up or down, or another command.
         anyhow::ensure!(
@@ -224,22 +244,75 @@ async fn perform(common: &Common, command: Command, missing: IfMissing) -> anyho
             path.display()
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    answer.map_err(|Refused { message }| anyhow::anyhow!(message))
+    }
 }
 
-/// Performs an act in this process, which owns the database.
-async fn alone(database: &DbUrl, command: Command) -> anyhow::Result<Answer> {
-    let db = Db::open(database).await?;
+async fn beside_nodes(
+    database: &DbUrl,
+    command: Command,
+    missing: IfMissing,
+) -> anyhow::Result<Answer> {
+    let db = Db::open_with(database, CONNECTIONS_OF_A_COMMAND)
+        .await
+        .with_context(|| format!("cannot open the database {database}"))?;
+    if missing == IfMissing::Refuse {
+        let found = db.schema_is_there().await?;
+        anyhow::ensure!(
+            found,
+            "{database} holds nothing of TruckRadar's: name another one with --database, or begin with `truckradar serve`"
+        );
+    }
+    alone(db, command).await
+}
+
+/// Performs an act in this process, and says meanwhile for which node it waits.
+async fn alone(db: Db, command: Command) -> anyhow::Result<Answer> {
     let mut settings = Settings::default();
     // There is no server to ask what its links begin with, but the same environment as the server's may say it.
     if let Some(url) = config::public_url_of_environment() {
         settings.base_url = url.to_string();
     }
-    let services = Services::start(db, Clock::system(), settings, false).await?;
-    let answer = operator::perform(&services, command).await;
+    let services = Services::start(db, Clock::system(), settings, None).await?;
+    let answer = tokio::select! {
+        answer = operator::perform(&services, command) => answer,
+        never = say_who_is_waited_for(&services) => match never {},
+    };
     services.db.close().await;
     Ok(answer)
+}
+
+/// Tells on standard error, where the key is not, which nodes a change of keys waits for, once that takes longer than usual.
+async fn say_who_is_waited_for(services: &Services) -> Infallible {
+    let mut waiting = services.keys.revocation.waiting();
+    let mut said = Vec::new();
+    loop {
+        let _ = waiting.changed().await;
+        tokio::time::sleep(USUAL_WAIT).await;
+        let changes = waiting.borrow_and_update().clone();
+        for change in changes {
+            if change.nodes == said {
+                continue;
+            }
+            let left = change.until.since(services.clock.boot());
+            eprintln!("{}", waited_for(&change.nodes, left));
+            said = change.nodes;
+        }
+    }
+}
+
+/// What a change waits for, in words.
+fn waited_for(nodes: &[String], left: Duration) -> String {
+    let left = left.as_secs_f64();
+    match nodes {
+        [] => format!("Waiting for the database to name the nodes, {left:.1} s at most."),
+        [node] => {
+            format!("Waiting for the node {node}, which does not answer, {left:.1} s at most.")
+        }
+        nodes => format!(
+            "Waiting for the nodes {}, which do not answer, {left:.1} s at most.",
+            nodes.join(", ")
+        ),
+    }
 }
 
 /// A secret from standard input, without the line end that comes with most ways to type or pipe one.
@@ -273,7 +346,10 @@ fn database_option(database: &DbUrl) -> String {
                 shell_word(&format!("sqlite:{}", path.display()))
             )
         }
-        _ => String::new(),
+        DbUrl::Sqlite(_) => String::new(),
+        // It may hold a password, which is not printed: the environment has it.
+        DbUrl::Postgres(_) if std::env::var_os("TRUCKRADAR_DATABASE").is_some() => String::new(),
+        DbUrl::Postgres(_) => format!(" --database {}", shell_word(&database.to_string())),
     }
 }
 

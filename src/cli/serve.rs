@@ -19,7 +19,7 @@ use super::{Common, database_option, print, program};
 use crate::{
     app::{self, App},
     clock::Clock,
-    config::{self, ServeArgs},
+    config::ServeArgs,
     db::{Db, DbUrl},
     demo,
     keys::format::SecretKey,
@@ -132,7 +132,7 @@ async fn demo(mut args: ServeArgs) -> anyhow::Result<()> {
         demo::EXAMPLE_VIN,
         welcome.key.expose(),
         what_to_do(&next_key, &database, clients.is_some()),
-        args.mail_route(&path),
+        args.mail_route(&database),
     ))?;
     drop(welcome);
     let served = app.run(stop).await;
@@ -185,8 +185,10 @@ async fn fill(
 ) -> anyhow::Result<()> {
     app::start_logging(tracing::Level::WARN);
     let database = &common.database.database;
-    let path = config::sqlite_path(database)?;
-    let _owner = app::own(&path)?;
+    let _owner = match database {
+        DbUrl::Sqlite(path) => Some(app::own(path)?),
+        DbUrl::Postgres(_) => None,
+    };
     // Refuse before the work, not after it.
     let (file, is_new) = keys_file(keys_out)?;
     let filled = fill_database(database, sellers, listings).await;
@@ -212,8 +214,7 @@ async fn fill(
         return print::json(&json!({"sellers": sellers, "listings": sellers * listings}));
     }
     print::text(&format!(
-        "{} has {sellers} Sellers with {listings} listings each; their keys are in {}.",
-        path.display(),
+        "{database} has {sellers} Sellers with {listings} listings each; their keys are in {}.",
         keys_out.display()
     ))
 }

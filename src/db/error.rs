@@ -20,6 +20,9 @@ pub enum DbError {
     /// The schema does not fit this program.
     #[error("the database's schema does not fit this version: {0}")]
     Schema(sqlx::migrate::MigrateError),
+    /// The schema has left this program behind.
+    #[error("{}", super::schema::TOO_OLD)]
+    TooOld,
     /// Anything else, which is a defect of ours.
     #[error("unexpected database error: {0}")]
     Internal(sqlx::Error),

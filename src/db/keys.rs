@@ -3,9 +3,9 @@
 //! Never: a key's row deleted, or a key itself in a parameter: only its digest comes this far.
 
 use futures_util::TryStreamExt;
-use sqlx::FromRow;
+use sqlx::{Connection, FromRow};
 
-use super::{Db, DbError, ScopedTx, Tx, on_db, on_tx};
+use super::{Db, DbError, ScopedTx, Tx, on_db, on_tx, postgres::PgDb};
 use crate::{
     clock::Time,
     ids::{AuditId, KeyId, SellerId},
@@ -98,18 +98,23 @@ fn digest_of(bytes: &[u8]) -> Result<KeyDigest, DbError> {
         .map_err(|_| DbError::Damaged("a digest is not 32 bytes".into()))
 }
 
-fn table_entry(row: &TableRow) -> Result<(KeyDigest, KeyRecord), DbError> {
-    let standing = match row.state.as_str() {
+pub(super) fn table_entry(
+    key: KeyId,
+    seller: SellerId,
+    digest: &[u8],
+    state: &str,
+) -> Result<(KeyDigest, KeyRecord), DbError> {
+    let standing = match state {
         "live" => Standing::Live,
         "staged" => Standing::Staged,
         _ => Standing::Dead,
     };
     let record = KeyRecord {
-        key: row.id,
-        seller: row.seller_id,
+        key,
+        seller,
         standing,
     };
-    Ok((digest_of(&row.digest)?, record))
+    Ok((digest_of(digest)?, record))
 }
 
 impl Db {
@@ -127,20 +132,21 @@ impl Db {
                 let epoch = sqlx::query_scalar(EPOCH).fetch_one(&mut *tx).await?;
                 let count: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *tx).await?;
                 let mut keys = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
-                let mut rows = sqlx::query_as(KEYS).fetch(&mut *tx);
+                let mut rows = sqlx::query_as::<_, TableRow>(KEYS).fetch(&mut *tx);
                 while let Some(row) = rows.try_next().await? {
-                    keys.push(table_entry(&row)?);
+                    keys.push(table_entry(row.id, row.seller_id, &row.digest, &row.state)?);
                 }
                 (keys, epoch)
             }};
         }
         Ok(match self {
             Self::Sqlite(db) => read!(db.reader.begin().await?),
-            Self::Postgres(pool) => {
-                read!(
-                    pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                        .await?
-                )
+            Self::Postgres(db) => {
+                // A million rows may take longer than any other statement is given.
+                let mut own = db.unlimited().await?;
+                let read = read!(PgDb::begin_read(&mut own).await?);
+                own.close().await?;
+                read
             }
         })
     }
@@ -412,7 +418,8 @@ impl ScopedTx {
 }
 
 impl Db {
-    /// Adds live keys of new Sellers in one go, for filling an empty database with a load test's worth.
+    /// Adds live keys of new Sellers in one go, for filling an empty database with a load test's worth; a change of keys like
+    /// any other to the nodes that serve it.
     pub async fn insert_live_keys_in_bulk(
         tx: &mut super::WriteTx,
         keys: &[(SellerId, KeyId, KeyDigest, KeyHint)],
@@ -431,17 +438,20 @@ impl Db {
             .collect();
         let json = serde_json::Value::from(rows).to_string();
         const SQLITE: &str = "INSERT INTO api_keys (id, seller_id, digest, hint, state, made_by, created_us, shown_us, changed_epoch) \
-             SELECT value ->> 'id', value ->> 'seller', unhex(value ->> 'digest'), value ->> 'hint', 'live', $2, $3, $3, 0 \
+             SELECT value ->> 'id', value ->> 'seller', unhex(value ->> 'digest'), value ->> 'hint', 'live', $2, $3, $3, $4 \
              FROM json_each($1)";
         const POSTGRES: &str = "INSERT INTO api_keys (id, seller_id, digest, hint, state, made_by, created_us, shown_us, changed_epoch) \
-             SELECT id, seller, decode(digest, 'hex'), hint, 'live', $2, $3, $3, 0 \
+             SELECT id, seller, decode(digest, 'hex'), hint, 'live', $2, $3, $3, $4 \
              FROM json_to_recordset($1::json) AS r(id text, seller text, digest text, hint text)";
+        const EPOCH: &str = "UPDATE key_epoch SET epoch = epoch + 1 WHERE one = 1 RETURNING epoch";
+        let epoch: i64 = on_tx!(tx, |conn| sqlx::query_scalar(EPOCH).fetch_one(conn).await)?;
         match &mut tx.inner {
             Tx::Sqlite(tx) => {
                 sqlx::query(SQLITE)
                     .bind(json)
                     .bind(made_by)
                     .bind(at)
+                    .bind(epoch)
                     .execute(&mut **tx)
                     .await?;
             }
@@ -450,6 +460,7 @@ impl Db {
                     .bind(json)
                     .bind(made_by)
                     .bind(at)
+                    .bind(epoch)
                     .execute(&mut **tx)
                     .await?;
             }

@@ -149,7 +149,10 @@ impl Db {
                 let _place = super::place_in(&db.pages).await?;
                 run!(sql!("fields ->> ", "INTEGER"), &db.reader)?
             }
-            Self::Postgres(pool) => run!(sql!("fields::json ->> ", "bigint"), pool)?,
+            Self::Postgres(db) => {
+                super::answered(async { run!(sql!("fields::json ->> ", "bigint"), &db.pool) })
+                    .await?
+            }
         };
         Ok(rows.into_iter().map(Listing::from).collect())
     }

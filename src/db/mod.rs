@@ -13,13 +13,17 @@ mod incidents;
 mod keys;
 mod listings;
 mod mail;
+mod nodes;
 mod people;
+mod postgres;
+mod schema;
 mod sellers;
 mod sessions;
 mod types;
 mod usage;
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -27,14 +31,13 @@ use std::{
 };
 
 use sqlx::{
-    Connection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction,
-    migrate::Migrator,
-    postgres::PgPoolOptions,
+    Connection, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
+use self::postgres::{For, LOCK_PATIENCE, PgDb, answered};
 pub use self::{
     audit::{AuditEntry, AuditRow},
     error::DbError,
@@ -42,7 +45,9 @@ pub use self::{
     keys::{IdentifiedKey, KeyRow, StagedBecomes, StagedRow},
     listings::{ListingCounts, ListingFilter},
     mail::{Addressees, MailRow, NewMail},
+    nodes::{KeyChanges, NodeCard, NodeRow},
     people::{LinkKind, LinkRow, MemberRow, MembershipRow, UserRow},
+    postgres::{CONNECTIONS as POSTGRES_CONNECTIONS, Listener},
     sellers::{DealerChange, LocationRow, NewSeller, SellerRow},
     sessions::SessionRow,
     usage::{ClientUse, FormerClient, OfKeys, RefusedClient, SlotUse, UsageRow},
@@ -51,9 +56,6 @@ use crate::{
     ids::SellerId,
     keys::scope::{Authority, SellerScope},
 };
-
-static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// How long a statement or a transaction waits for another process that holds the SQLite file.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -71,12 +73,33 @@ const CHECKPOINT_WAL_BYTES: u64 = 8 << 20;
 const CHECKPOINT_WAL_BYTES_MAX: u64 = 256 << 20;
 
 /// Where the database is, as `--database` names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum DbUrl {
     /// One file.
     Sqlite(PathBuf),
     /// A server; the whole address, which may hold a password and so is never printed.
     Postgres(String),
+}
+
+impl fmt::Debug for DbUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for DbUrl {
+    /// As it may be shown: without a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => path.display().fmt(f),
+            Self::Postgres(address) => {
+                let rest = address.split_once("://").map_or("", |(_, rest)| rest);
+                let rest = rest.split('?').next().unwrap_or_default();
+                let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+                write!(f, "postgres://{place}")
+            }
+        }
+    }
 }
 
 /// The address names no database that this program knows.
@@ -106,7 +129,7 @@ pub enum Db {
     /// One file, owned by this process.
     Sqlite(SqliteDb),
     /// A server, shared with other nodes.
-    Postgres(PgPool),
+    Postgres(PgDb),
 }
 
 /// SQLite takes one writer at a time. Queueing for one connection is fair and never sees "busy"; readers never wait for it.
@@ -153,7 +176,10 @@ macro_rules! on_db {
                 let $pool = &db.reader;
                 $query
             }
-            $crate::db::Db::Postgres($pool) => $query,
+            $crate::db::Db::Postgres(db) => {
+                let $pool = &db.pool;
+                $crate::db::postgres::answered(async { $query }).await
+            }
         }
     };
 }
@@ -168,7 +194,7 @@ macro_rules! on_tx {
             }
             $crate::db::Tx::Postgres(tx) => {
                 let $conn = &mut **tx;
-                $query
+                $crate::db::postgres::answered(async { $query }).await
             }
         }
     };
@@ -181,6 +207,11 @@ impl Db {
     ///
     /// For SQLite the caller must own the file ([`crate::control::Ownership`]).
     pub async fn open(url: &DbUrl) -> Result<Self, DbError> {
+        Self::open_with(url, POSTGRES_CONNECTIONS).await
+    }
+
+    /// The same with so many connections for ordinary work, if it is a server's.
+    pub async fn open_with(url: &DbUrl, connections: u32) -> Result<Self, DbError> {
         match url {
             DbUrl::Sqlite(path) => {
                 let options = SqliteConnectOptions::new()
@@ -222,12 +253,9 @@ impl Db {
                     checkpointed: Arc::default(),
                 }))
             }
-            DbUrl::Postgres(address) => Ok(Self::Postgres(
-                PgPoolOptions::new()
-                    .acquire_timeout(ACQUIRE_TIMEOUT)
-                    .connect(address)
-                    .await?,
-            )),
+            DbUrl::Postgres(address) => {
+                Ok(Self::Postgres(PgDb::connect(address, connections).await?))
+            }
         }
     }
 
@@ -249,37 +277,11 @@ impl Db {
         }))
     }
 
-    /// Brings the schema up to this program's; does nothing to one that is. Returns how many migrations it has.
-    pub async fn migrate(&self) -> Result<usize, DbError> {
+    /// Whichever of two texts is this engine's.
+    fn of_engine(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
         match self {
-            Self::Sqlite(db) => SQLITE_MIGRATIONS.run(&db.writer).await?,
-            Self::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await?,
-        }
-        Ok(Self::schema_version())
-    }
-
-    /// The schema version that this program works with.
-    pub fn schema_version() -> usize {
-        SQLITE_MIGRATIONS.iter().count()
-    }
-
-    /// What is wrong with the schema, for a program that will not change it; nothing is well.
-    pub async fn schema_problem(&self) -> Option<&'static str> {
-        const SQL: &str = "SELECT MAX(version) FROM _sqlx_migrations WHERE success";
-        let found: Result<Option<i64>, _> =
-            on_db!(self, |pool| sqlx::query_scalar(SQL).fetch_one(pool).await);
-        let newest = SQLITE_MIGRATIONS
-            .iter()
-            .map(|migration| migration.version)
-            .max();
-        match found {
-            Ok(found) if found == newest => None,
-            Ok(found) if found > newest => {
-                Some("the schema is of a later version than this program; upgrade the program")
-            }
-            _ => Some(
-                "the schema is missing or of an earlier version; `truckradar migrate` or `serve` brings it up",
-            ),
+            Self::Sqlite(_) => sqlite,
+            Self::Postgres(_) => postgres,
         }
     }
 
@@ -321,8 +323,22 @@ impl Db {
     /// Opens a transaction that changes what keys of a Seller are good, or who may act for it; it waits until every write
     /// in flight has ended. [`DbError::Fenced`] as for a write.
     pub async fn begin_change(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
-        let mut tx = self.begin().await?;
-        tx.lock_owner(scope.seller(), Lock::Exclusive).await?;
+        let mut tx = match self {
+            Self::Sqlite(_) => self.begin().await?,
+            Self::Postgres(db) => WriteTx {
+                inner: Tx::Postgres(db.begin(For::Change).await?),
+                _place: None,
+            },
+        };
+        let locked = tx.lock_owner(scope.seller(), Lock::Exclusive);
+        match self {
+            Self::Sqlite(_) => locked.await?,
+            // Its place in the queue is kept while whoever holds the lock for too long is ended.
+            Self::Postgres(db) => tokio::select! {
+                locked = locked => locked?,
+                () = end_holders(db, scope.seller()) => {}
+            },
+        }
         tx.check_authority(scope).await?;
         Ok(ScopedTx { tx, scope })
     }
@@ -354,16 +370,7 @@ impl Db {
         let inner = match self {
             // IMMEDIATE takes the write lock at once: a transaction that reads first and then wants to write could fail.
             Self::Sqlite(db) => Tx::Sqlite(db.writer.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => {
-                let mut tx = pool.begin().await?;
-                // A node that freezes inside a transaction must not hold its locks for ever.
-                sqlx::raw_sql(
-                    "SET LOCAL statement_timeout = '1s'; SET LOCAL idle_in_transaction_session_timeout = '1s'",
-                )
-                .execute(&mut *tx)
-                .await?;
-                Tx::Postgres(tx)
-            }
+            Self::Postgres(db) => Tx::Postgres(db.begin(For::Write).await?),
         };
         Ok(WriteTx {
             inner,
@@ -414,7 +421,7 @@ impl Db {
                 db.reader.close().await;
                 db.writer.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres(db) => db.close().await,
         }
     }
 }
@@ -437,6 +444,22 @@ async fn is_usable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Erro
     Ok(!connection.is_in_transaction())
 }
 
+/// Ends, again and again, whoever has held a Seller's lock for longer than a change is to wait. A node that froze inside a
+/// write is ended by the server itself; this is for one that froze where the server's limits do not reach.
+async fn end_holders(db: &PgDb, seller: SellerId) {
+    loop {
+        tokio::time::sleep(LOCK_PATIENCE).await;
+        if let Err(error) = db.end_holders(lock_number(seller)).await {
+            tracing::warn!(%error, "whoever holds the lock on a Seller cannot be ended");
+        }
+    }
+}
+
+/// The number of a Seller's lock. Two Sellers of one number would only wait for each other.
+fn lock_number(seller: SellerId) -> i64 {
+    seller.spread().cast_signed()
+}
+
 #[derive(Clone, Copy)]
 enum Lock {
     Shared,
@@ -453,10 +476,8 @@ impl WriteTx {
                 Lock::Shared => "SELECT pg_advisory_xact_lock_shared($1)",
                 Lock::Exclusive => "SELECT pg_advisory_xact_lock($1)",
             };
-            sqlx::query(sql)
-                .bind(seller.spread().cast_signed())
-                .execute(&mut **tx)
-                .await?;
+            let locked = sqlx::query(sql).bind(lock_number(seller));
+            answered(locked.execute(&mut **tx)).await?;
         }
         Ok(())
     }
@@ -492,7 +513,7 @@ impl WriteTx {
         let Self { inner, _place } = self;
         match inner {
             Tx::Sqlite(tx) => tx.commit().await?,
-            Tx::Postgres(tx) => tx.commit().await?,
+            Tx::Postgres(tx) => answered(tx.commit()).await?,
         }
         Ok(())
     }

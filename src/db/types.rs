@@ -10,7 +10,10 @@ use crate::{
     accounts::{Plan, Role},
     audit::{Act, RecordedAct},
     clock::Time,
-    ids::{AuditId, IncidentId, KeyId, ListingId, LocationId, MailId, SellerId, SessionId, UserId},
+    ids::{
+        AuditId, IncidentId, KeyId, ListingId, LocationId, MailId, NodeId, SellerId, SessionId,
+        UserId,
+    },
     inventory::{listing::ListingStatus, vin::Vin},
 };
 
@@ -55,6 +58,7 @@ as_text! {
     MailId => |id| id.to_text().into(),
     IncidentId => |id| id.to_text().into(),
     SessionId => |id| id.to_text().into(),
+    NodeId => |id| id.to_text().into(),
     Vin => |vin| vin.as_str().into(),
     ListingStatus => |status| status.as_str().into(),
     Plan => |plan| plan.as_str().into(),

@@ -154,7 +154,7 @@ async fn answer(
     let mut known = Known::Nobody;
     let mut limit = None;
     let admitted = if is_api {
-        admit(state, &mut request, client, began, &mut known, &mut limit)
+        admit(state, &mut request, client, began, &mut known, &mut limit).await
     } else {
         admit_unknown(state, &request, side)
     };
@@ -290,7 +290,7 @@ fn admit_unknown(state: &State, request: &Request<Body>, side: Side) -> Result<(
 }
 
 /// Decides whether a request that needs a key may go on to the router.
-fn admit(
+async fn admit(
     state: &State,
     request: &mut Request<Body>,
     client: IpAddr,
@@ -307,14 +307,19 @@ fn admit(
             .iter()
             .map(HeaderValue::as_bytes),
     );
-    // One snapshot for the lookup and the judgement; let go before anything else happens.
     let verdict = match presented {
         Presented::Missing => Err(Refusal::Missing),
         Presented::Malformed => Err(Refusal::Malformed),
-        key => {
-            let snapshot = keys.revocation.snapshot();
-            verify::verify(key, &snapshot, state.services.clock.boot())
-        }
+        // One snapshot for the lookup and the judgement; let go before anything else happens.
+        key => verify::verify(
+            key,
+            &keys.revocation.snapshot(),
+            state.services.clock.boot(),
+        ),
+    };
+    let verdict = match (verdict, presented) {
+        (Err(Refusal::CannotKnow), Presented::Key(digest)) => keys.ask_primary(digest).await,
+        (verdict, _) => verdict,
     };
     let caller = match verdict {
         Ok(caller) => caller,

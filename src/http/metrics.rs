@@ -3,11 +3,17 @@
 //! Never: a label whose values a caller can choose; the memory of the server would be theirs.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder, core::Collector,
+    Counter, Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder, core::Collector,
 };
 
-use crate::{keys::usage::StatusClass, services::Services};
+use crate::{
+    keys::{
+        revocation::{CycleOutcome, Figures},
+        usage::StatusClass,
+    },
+    services::Services,
+};
 
 /// The instruments. Each is looked up once, here, and costs an atomic addition from then on.
 pub struct Metrics {
@@ -21,6 +27,12 @@ pub struct Metrics {
     keys: IntGauge,
     epoch: IntGauge,
     uncounted: IntGauge,
+    cycles: [IntCounter; 3],
+    asked_primary: [IntCounter; 2],
+    lapsed_seconds: Counter,
+    trusted: IntGauge,
+    epochs_behind: IntGauge,
+    nodes: IntGauge,
 }
 
 /// Why a request was refused before it reached a handler.
@@ -81,6 +93,20 @@ impl Metrics {
             ),
             &["reason"],
         )?;
+        let cycles = IntCounterVec::new(
+            Opts::new(
+                "truckradar_cycles_total",
+                "On PostgreSQL: cycles by which this node renews its trust in its keys, by their end",
+            ),
+            &["outcome"],
+        )?;
+        let asked_primary = IntCounterVec::new(
+            Opts::new(
+                "truckradar_primary_checks_total",
+                "On PostgreSQL: keys judged by the database itself, as the trust in memory had run out",
+            ),
+            &["outcome"],
+        )?;
         let class = |name: &str| requests.with_label_values(&[name]);
         let reason = |name: &str| refused.with_label_values(&[name]);
         let gauge = |name: &str, help: &str| IntGauge::with_opts(Opts::new(name, help));
@@ -109,9 +135,34 @@ impl Metrics {
                 "truckradar_usage_dropped",
                 "Requests that usage could not count",
             )?,
+            cycles: ["renewed", "row_gone", "failed"].map(|end| cycles.with_label_values(&[end])),
+            asked_primary: ["answered", "unanswered"]
+                .map(|end| asked_primary.with_label_values(&[end])),
+            lapsed_seconds: Counter::new(
+                "truckradar_trust_lapsed_seconds_total",
+                "On PostgreSQL: time for which this node could not trust its keys in memory",
+            )?,
+            trusted: gauge(
+                "truckradar_trusted",
+                "1 while this node may judge by its keys in memory",
+            )?,
+            epochs_behind: gauge(
+                "truckradar_epochs_behind",
+                "How many changes of keys this node has seen in the database and does not judge by yet",
+            )?,
+            nodes: gauge(
+                "truckradar_nodes",
+                "On PostgreSQL: nodes on the database when this one last looked",
+            )?,
             registry,
         };
-        let all: [Box<dyn Collector>; 7] = [
+        let all: [Box<dyn Collector>; 13] = [
+            Box::new(cycles),
+            Box::new(asked_primary),
+            Box::new(metrics.lapsed_seconds.clone()),
+            Box::new(metrics.trusted.clone()),
+            Box::new(metrics.epochs_behind.clone()),
+            Box::new(metrics.nodes.clone()),
             Box::new(requests),
             Box::new(refused),
             Box::new(metrics.over_limit.clone()),
@@ -124,6 +175,14 @@ impl Metrics {
             metrics.registry.register(collector)?;
         }
         Ok(metrics)
+    }
+
+    /// Has the instruments of the rule on keys read together with these.
+    pub fn add(&self, figures: &Figures) -> prometheus::Result<()> {
+        match &figures.change_seconds {
+            Some(seconds) => self.registry.register(Box::new(seconds.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Counts an answer.
@@ -154,8 +213,30 @@ impl Metrics {
         self.keys.set(snapshot.len() as i64);
         self.epoch.set(snapshot.epoch);
         self.uncounted.set(services.keys.usage.dropped() as i64);
+        let figures = &services.keys.revocation.figures;
+        use CycleOutcome::{Failed, Renewed, RowGone};
+        for (counter, outcome) in self.cycles.iter().zip([Renewed, RowGone, Failed]) {
+            raise(counter, figures.cycles(outcome));
+        }
+        let (answered, unanswered) = figures.asked();
+        for (counter, count) in self.asked_primary.iter().zip([answered, unanswered]) {
+            raise(counter, count);
+        }
+        let now = services.clock.boot();
+        let lapsed = figures.lapsed(snapshot.trust, now).as_secs_f64();
+        self.lapsed_seconds
+            .inc_by((lapsed - self.lapsed_seconds.get()).max(0.0));
+        self.trusted.set(snapshot.trust.holds(now).into());
+        self.epochs_behind
+            .set(figures.epochs_behind(snapshot.epoch));
+        self.nodes.set(figures.nodes() as i64);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
+}
+
+/// Raises a counter to what was counted elsewhere.
+fn raise(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
 }

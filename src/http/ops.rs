@@ -2,7 +2,7 @@
 //!
 //! Never: anything about a Seller.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::State as Shared,
@@ -12,6 +12,9 @@ use axum::{
 use serde_json::json;
 
 use super::{State, error::ApiError};
+
+/// How long the database may take to answer a process that calls itself ready.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The process runs.
 pub async fn healthz() -> Response {
@@ -30,7 +33,10 @@ pub async fn readyz(Shared(state): Shared<Arc<State>>) -> Result<Response, ApiEr
     {
         return Err(ApiError::unavailable());
     }
-    services.db.ping().await?;
+    match tokio::time::timeout(DATABASE_TIMEOUT, services.db.ping()).await {
+        Ok(answer) => answer?,
+        Err(_) => return Err(ApiError::unavailable()),
+    }
     Ok(super::api::data(&json!({"ready": true})))
 }
 

@@ -166,7 +166,7 @@ impl From<DbError> for Problem {
                 tracing::warn!(%error, "the database is not available");
                 Self::unavailable()
             }
-            DbError::Damaged(_) | DbError::Schema(_) | DbError::Internal(_) => {
+            DbError::Damaged(_) | DbError::Schema(_) | DbError::TooOld | DbError::Internal(_) => {
                 tracing::error!(%error, "a database call failed");
                 Self::internal()
             }

@@ -1,7 +1,8 @@
 //! The acts on inventory: take in records, change a listing's status, read one, page through them, release a VIN.
 //!
 //! One listing is read far more often than it changes, so answers are cached. A write removes what it changed from the
-//! cache after its commit and before it returns; an answer that was read before that removal is not put in after it.
+//! cache after its commit and before it returns; an answer that was read before that removal is not put in after it. Where
+//! other nodes write to the same database, nothing is cached: their writes would not be seen.
 //!
 //! Never: a cached answer for another Seller's key: the cache is asked by Seller and VIN together.
 
@@ -186,6 +187,9 @@ impl Inventory {
 
     /// The answer to "what is this VIN?", from the cache if it is there.
     pub async fn find(&self, scope: SellerScope, vin: Vin) -> Result<Found, InventoryError> {
+        if self.db.is_shared() {
+            return Ok(found(scope, self.db.listing(scope, vin).await?).0);
+        }
         let key = (scope.seller(), vin);
         // The guard is a placeholder: a write that removes it while we read makes our late insertion fail. Whoever finds
         // somebody else's does not wait for it, but reads for itself and leaves the cache alone.
@@ -194,18 +198,12 @@ impl Inventory {
             GuardResult::Guard(guard) => Some(guard),
             GuardResult::Timeout => None,
         };
-        match self.db.listing(scope, vin).await? {
-            Some(listing) if listing.seller == scope.seller() => {
-                let answer = answer(&listing);
-                if let Some(guard) = guard {
-                    // Not in the cache if a write was faster; the answer was true when this request began.
-                    let _ = guard.insert(answer.clone());
-                }
-                Ok(Found::Own(answer))
-            }
-            Some(_) => Ok(Found::OtherDealers),
-            None => Ok(Found::Nothing),
+        let (found, answer) = found(scope, self.db.listing(scope, vin).await?);
+        if let (Some(guard), Some(answer)) = (guard, answer) {
+            // Not in the cache if a write was faster; the answer was true when this request began.
+            let _ = guard.insert(answer);
         }
+        Ok(found)
     }
 
     /// One page of the Seller's listings.
@@ -243,6 +241,18 @@ impl Inventory {
             Ok(seller)
         })
         .await
+    }
+}
+
+/// What a row is to a scope; and its answer, if it is the scope's own.
+fn found(scope: SellerScope, row: Option<Listing>) -> (Found, Option<Answer>) {
+    match row {
+        Some(listing) if listing.seller == scope.seller() => {
+            let answer = answer(&listing);
+            (Found::Own(answer.clone()), Some(answer))
+        }
+        Some(_) => (Found::OtherDealers, None),
+        None => (Found::Nothing, None),
     }
 }
 

@@ -128,7 +128,9 @@ impl Keys {
 
         let mut tx = self.db.begin_change(scope).await?;
         let now = self.clock.now();
-        must_be_at(&mut tx, seen_version).await?;
+        if !is_at(&mut tx, seen_version).await? {
+            return self.too_late(&turn, tx).await;
+        }
         let mut change = Change::of(scope);
         let staged = tx.end_staging(StagedBecomes::Discarded, now).await?;
         change.died(staged);
@@ -184,7 +186,9 @@ impl Keys {
 
         let mut tx = self.db.begin_change(scope).await?;
         let now = self.clock.now();
-        must_be_at(&mut tx, seen_version).await?;
+        if !is_at(&mut tx, seen_version).await? {
+            return self.too_late(&turn, tx).await;
+        }
         tx.live_key().await?.ok_or(KeyActError::NothingLive)?;
         let mut change = Change::of(scope);
         let before = tx.end_staging(StagedBecomes::Discarded, now).await?;
@@ -232,7 +236,9 @@ impl Keys {
         let turn = self.revocation.turn(&self.clock).await;
         let mut tx = self.db.begin_change(scope).await?;
         let now = self.clock.now();
-        must_be_at(&mut tx, seen_version).await?;
+        if !is_at(&mut tx, seen_version).await? {
+            return self.too_late(&turn, tx).await;
+        }
         let staged = tx.staged_key().await?.ok_or(KeyActError::NothingStaged)?;
         if staged.shown_us.is_none() {
             return Err(KeyActError::StagedUnseen);
@@ -279,12 +285,14 @@ impl Keys {
         let turn = self.revocation.turn(&self.clock).await;
         let mut tx = self.db.begin_change(scope).await?;
         let now = self.clock.now();
-        must_be_at(&mut tx, seen_version).await?;
+        if !is_at(&mut tx, seen_version).await? {
+            return self.too_late(&turn, tx).await;
+        }
         let mut change = Change::of(scope);
         let Some((key, digest)) = tx.end_staging(StagedBecomes::Discarded, now).await? else {
             return Ok(Discarded {
                 key: None,
-                receipt: self.revocation.nothing_to_do(&turn, &self.clock),
+                receipt: self.nothing_to_do(&turn, tx).await?,
             });
         };
         change.died(Some((key, digest)));
@@ -323,7 +331,7 @@ impl Keys {
         if staged.is_none() && live.is_none() {
             return Ok(Expired {
                 key: None,
-                receipt: self.revocation.nothing_to_do(&turn, &self.clock),
+                receipt: self.nothing_to_do(&turn, tx).await?,
             });
         }
         let key = live.map(|(key, _)| key);
@@ -338,6 +346,19 @@ impl Keys {
         let receipt = self.conclude(turn, tx, change, &act, news).await?;
         self.file(&act, &receipt).await;
         Ok(Expired { key, receipt })
+    }
+
+    /// The receipt of an act that found nothing to do.
+    async fn nothing_to_do(&self, turn: &Turn<'_>, tx: ScopedTx) -> Result<Receipt, DbError> {
+        let (db, clock) = (&self.db, &self.clock);
+        self.revocation.nothing_to_do(turn, tx, db, clock).await
+    }
+
+    /// The refusal of an act that somebody else's came before. Whoever is told that the key is another one may take the one
+    /// before it for dead: so it is, everywhere, when they are told.
+    async fn too_late<T>(&self, turn: &Turn<'_>, tx: ScopedTx) -> Result<T, KeyActError> {
+        self.nothing_to_do(turn, tx).await?;
+        Err(KeyActError::Conflict)
     }
 
     /// The end of every act: what is too old is forgotten, the act is written down, told to the owners, counted and
@@ -356,7 +377,7 @@ impl Keys {
         let epoch = tx.seal_key_change().await?;
         let settled = self
             .revocation
-            .settle(turn, tx, &change.table, epoch, &self.clock)
+            .settle(turn, tx, &change.table, epoch, &self.db, &self.clock)
             .await;
         self.mails_due.notify_one();
         settled
@@ -383,13 +404,10 @@ impl Keys {
     }
 }
 
-/// Refuses to go on unless the Seller's key is as the caller saw it.
-async fn must_be_at(tx: &mut ScopedTx, seen_version: i64) -> Result<(), KeyActError> {
+/// Whether the Seller's key is as the caller saw it.
+async fn is_at(tx: &mut ScopedTx, seen_version: i64) -> Result<bool, KeyActError> {
     let version = tx.key_version().await?.ok_or(KeyActError::NoSuchSeller)?;
-    if version == seen_version {
-        return Ok(());
-    }
-    Err(KeyActError::Conflict)
+    Ok(version == seen_version)
 }
 
 /// Puts a mail to each owner into the outbox, in the act's own transaction: no act without its mails, no mail without its

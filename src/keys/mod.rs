@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 use self::{limits::RateLimits, revocation::Revocation, usage::Usage};
 use crate::{
     clock::Clock,
-    db::{Db, DbError},
+    db::{Db, DbError, NodeCard},
 };
 
 /// Everything about keys that lives as long as the process.
@@ -44,10 +44,18 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads every key from the database. `serving` says whether this process will answer requests.
-    pub async fn load(db: Db, clock: Clock, serving: bool) -> Result<Self, DbError> {
+    /// Judges a key by the database itself, where this node's table may not be believed.
+    pub async fn ask_primary(
+        &self,
+        digest: format::KeyDigest,
+    ) -> Result<verify::Caller, verify::Refusal> {
+        self.revocation.ask_primary(&self.db, digest).await
+    }
+
+    /// Reads every key from the database. `node` is this process, if it will answer requests.
+    pub async fn load(db: Db, clock: Clock, node: Option<NodeCard>) -> Result<Self, DbError> {
         Ok(Self {
-            revocation: Revocation::load(&db, serving).await?,
+            revocation: Revocation::load(&db, node).await?,
             usage: Usage::new(clock.now()),
             limits: RateLimits::default(),
             mails_due: Notify::new(),

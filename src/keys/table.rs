@@ -122,6 +122,13 @@ impl Snapshot {
         (found == digest).then_some(record)
     }
 
+    /// The digests of these keys, those of them that it has. Looks at every key there is, so this is for what is rare.
+    pub fn digests_of(&self, keys: &[KeyId]) -> Vec<KeyDigest> {
+        let entries = self.shards.iter().flat_map(|shard| shard.iter());
+        let found = entries.filter(|(_, record)| keys.contains(&record.key));
+        found.map(|(digest, _)| *digest).collect()
+    }
+
     /// How many keys the table holds, live and dead.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.len()).sum()
@@ -194,6 +201,13 @@ impl KeyTable {
         self.current.store(Arc::new(next));
     }
 
+    /// Believes the current table until then. The one writer is the node's cycle, so no other table can have come between.
+    pub(super) fn trust(&self, trust: Trust) {
+        let mut next = Snapshot::clone(&self.current.load());
+        next.trust = trust;
+        self.current.store(Arc::new(next));
+    }
+
     /// Publishes a table read anew.
     pub(super) fn replace(&self, snapshot: Snapshot) {
         self.current.store(Arc::new(snapshot));
@@ -201,9 +215,7 @@ impl KeyTable {
 
     /// Stops believing the current table until it is replaced.
     pub(super) fn distrust(&self) {
-        let mut next = Snapshot::clone(&self.current.load());
-        next.trust = Trust::Lapsed;
-        self.current.store(Arc::new(next));
+        self.trust(Trust::Lapsed);
     }
 }
 

@@ -90,6 +90,11 @@ pub fn verify(presented: Presented, snapshot: &Snapshot, now: BootTime) -> Resul
     if !snapshot.trust.holds(now) {
         return Err(Refusal::CannotKnow);
     }
+    judge(found)
+}
+
+/// Decides by a record that may be believed, whoever found it.
+pub fn judge(found: Option<&KeyRecord>) -> Result<Caller, Refusal> {
     match found {
         None => Err(Refusal::Unknown),
         Some(record) => match record.standing {

@@ -14,6 +14,8 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, SqlSafeStr, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
+use super::postgres;
+
 /// The password of every owner made here.
 pub const PASSWORD: &str = "correct horse battery";
 /// How long a server may take to be ready, on a machine busy with other tests.
@@ -27,6 +29,8 @@ pub fn program() -> &'static str {
 /// A folder with a database in it, and whatever is started on that.
 pub struct Place {
     folder: TempDir,
+    /// Where the database is, if it is not a file in the folder.
+    server: Option<postgres::Database>,
 }
 
 impl Place {
@@ -35,7 +39,19 @@ impl Place {
             .prefix("tr-")
             .tempdir()
             .expect("a temporary folder");
-        Self { folder }
+        Self {
+            folder,
+            server: None,
+        }
+    }
+
+    /// The same with a database on the PostgreSQL server, which any number of servers may share.
+    pub async fn on_postgres() -> Self {
+        let server = Some(postgres::Database::create().await);
+        Self {
+            server,
+            ..Self::new()
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -47,7 +63,10 @@ impl Place {
     }
 
     pub fn database(&self) -> String {
-        format!("sqlite:{}", self.database_file().display())
+        match &self.server {
+            Some(server) => server.url(),
+            None => format!("sqlite:{}", self.database_file().display()),
+        }
     }
 
     /// A command on this place's database, not yet run.
@@ -57,6 +76,10 @@ impl Place {
             .args(args)
             .args(["--database", &self.database()])
             .stdin(Stdio::null());
+        if self.server.is_some() {
+            // What a server on a file would put beside it.
+            command.current_dir(self.path());
+        }
         command
     }
 

@@ -45,6 +45,17 @@ impl Database {
         format!("{host}/{}", self.name)
     }
 
+    /// Ends the sessions whose last statement looks so.
+    pub async fn end_sessions(&self, last_statement: &str) {
+        const SQL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = $1 AND query LIKE $2 AND pid <> pg_backend_pid()";
+        let mut connection = PgConnection::connect(&self.server).await.expect("connects");
+        let ended = sqlx::query(SQL).bind(&self.name).bind(last_statement);
+        let ended = ended.fetch_all(&mut connection).await.expect("are ended");
+        assert!(!ended.is_empty(), "there is such a session");
+        connection.close().await.expect("closes");
+    }
+
     async fn tell_server(&self, what: &str) {
         let mut connection = PgConnection::connect(&self.server)
             .await

@@ -3,20 +3,17 @@
 //! Never: a secret in an option that an environment variable could not carry instead; whatever is on a command line can be
 //! read by every user of the machine.
 
-use std::{
-    fmt,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+mod public_url;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum, builder::FalseyValueParser};
 use ipnet::IpNet;
 
+pub use self::public_url::{BadPublicUrl, PublicUrl};
 use crate::{
     accounts::{Email, NameError},
-    db::DbUrl,
+    db::{DbUrl, POSTGRES_CONNECTIONS},
     mail::route::{MailRoute, SmtpUrl},
     tls::CertificateFiles,
 };
@@ -24,7 +21,8 @@ use crate::{
 /// Where the database is.
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseArg {
-    /// The database: sqlite:PATH, one file that one server owns, or postgres://… (not served yet).
+    /// The database: sqlite:PATH, one file that one server owns, or postgres://USER@HOST/NAME, which any number of servers
+    /// share. Other users of the machine can read a command line: give a password by the environment variable.
     #[arg(
         long,
         value_name = "URL",
@@ -134,6 +132,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FOLDER", env = "TRUCKRADAR_MAIL_FOLDER")]
     pub mail_folder: Option<PathBuf>,
 
+    /// On PostgreSQL: connections to the database for ordinary work. The server uses up to seven more.
+    #[arg(long, value_name = "N", env = "TRUCKRADAR_DATABASE_CONNECTIONS", default_value_t = POSTGRES_CONNECTIONS, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub database_connections: u32,
+
+    /// What this server is called where nodes are listed; by default the machine's name and the port of --listen.
+    #[arg(long, value_name = "NAME", env = "TRUCKRADAR_NODE_NAME", value_parser = node_name)]
+    pub node_name: Option<String>,
+
     /// How long client addresses, User-Agents and counts of use are kept, in days.
     #[arg(long, value_name = "DAYS", env = "TRUCKRADAR_USAGE_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub usage_days: u32,
@@ -194,127 +200,6 @@ impl Default for Limits {
     }
 }
 
-/// An address by which the world reaches this server: a scheme and a host, with a port if it is not the scheme's own,
-/// spelt as browsers spell it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublicUrl {
-    origin: String,
-    is_https: bool,
-    port: Option<u16>,
-}
-
-/// Why a text is no public address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadPublicUrl {
-    /// Another scheme, or none.
-    #[error("must begin with https:// or http://")]
-    Scheme,
-    /// A path, a user, or a host that is none.
-    #[error(
-        "must be a scheme and a host, such as https://truckradar.example; a name in other letters as browsers send it (xn--…)"
-    )]
-    Host,
-}
-
-impl PublicUrl {
-    /// As browsers send it in `Origin`: `https://truckradar.example`, `http://truckradar.example:8080`.
-    pub fn origin(&self) -> &str {
-        &self.origin
-    }
-
-    /// As browsers send it in `Host`: `truckradar.example`, `truckradar.example:8080`.
-    pub fn authority(&self) -> &str {
-        let scheme = if self.is_https { "https://" } else { "http://" };
-        self.origin.strip_prefix(scheme).unwrap_or_default()
-    }
-
-    /// Whether browsers reach it over TLS, whoever ends that.
-    pub fn is_https(&self) -> bool {
-        self.is_https
-    }
-
-    /// Its port, if that is not the scheme's own.
-    pub fn port(&self) -> Option<u16> {
-        self.port
-    }
-
-    /// The port that browsers leave out.
-    pub fn default_port(&self) -> u16 {
-        if self.is_https { 443 } else { 80 }
-    }
-}
-
-impl fmt::Display for PublicUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.origin)
-    }
-}
-
-impl FromStr for PublicUrl {
-    type Err = BadPublicUrl;
-
-    fn from_str(text: &str) -> Result<Self, BadPublicUrl> {
-        let text = text.to_ascii_lowercase();
-        let (is_https, rest) = match text.split_once("://") {
-            Some(("https", rest)) => (true, rest),
-            Some(("http", rest)) => (false, rest),
-            _ => return Err(BadPublicUrl::Scheme),
-        };
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = match authority.rsplit_once(':') {
-            // The last colon of an IPv6 address without a port is inside its brackets.
-            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-            _ => (authority, None),
-        };
-        let host = spelt_by_browsers(host).ok_or(BadPublicUrl::Host)?;
-        let mut url = Self {
-            origin: String::new(),
-            is_https,
-            port: None,
-        };
-        let port = port.map(port_number).transpose()?;
-        url.port = port.filter(|port| *port != url.default_port());
-        let scheme = if is_https { "https" } else { "http" };
-        url.origin = match url.port {
-            Some(port) => format!("{scheme}://{host}:{port}"),
-            None => format!("{scheme}://{host}"),
-        };
-        Ok(url)
-    }
-}
-
-fn port_number(text: &str) -> Result<u16, BadPublicUrl> {
-    match text.parse() {
-        // `parse` takes a sign, too.
-        Ok(port) if port > 0 && text.bytes().all(|c| c.is_ascii_digit()) => Ok(port),
-        _ => Err(BadPublicUrl::Host),
-    }
-}
-
-/// A host in lower case as it stands in a browser's address; nothing if it is none.
-fn spelt_by_browsers(host: &str) -> Option<String> {
-    if let Some(inside) = host.strip_prefix('[') {
-        let address: Ipv6Addr = inside.strip_suffix(']')?.parse().ok()?;
-        return Some(format!("[{address}]"));
-    }
-    let label = |label: &str| {
-        !label.is_empty()
-            && label
-                .bytes()
-                .all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
-    };
-    if host.len() > 253 || !host.split('.').all(label) {
-        return None;
-    }
-    // Browsers take whatever ends in a number for an address, and spell it in their own way.
-    let last = host.rsplit('.').next()?;
-    let is_number = last.bytes().all(|c| c.is_ascii_digit()) || last.starts_with("0x");
-    if is_number && host.parse::<Ipv4Addr>().is_err() {
-        return None;
-    }
-    Some(host.to_owned())
-}
-
 /// An address to write to. It stands in pages, in `mailto:` links and in lines of text files, so it may hold only what needs
 /// no escaping in any of them.
 fn contact(text: &str) -> Result<Email, String> {
@@ -325,7 +210,24 @@ fn contact(text: &str) -> Result<Email, String> {
     text.parse().map_err(|error: NameError| error.to_string())
 }
 
+/// A name that stands in pages, mails and tables.
+fn node_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_graphic();
+    if (1..=64).contains(&text.len()) && text.chars().all(plain) {
+        return Ok(text.to_owned());
+    }
+    Err("a name here has 1 to 64 letters, digits and signs, without spaces".to_owned())
+}
+
 impl ServeArgs {
+    /// What this server is called, if its API has this address.
+    pub fn node_name(&self, api: SocketAddr) -> String {
+        self.node_name.clone().unwrap_or_else(|| {
+            let machine = rustix::system::uname();
+            format!("{}:{}", machine.nodename().to_string_lossy(), api.port())
+        })
+    }
+
     /// The certificate that the API's address shall use, if it shall speak TLS.
     pub fn certificate_files(&self) -> Option<CertificateFiles> {
         Some(CertificateFiles {
@@ -334,8 +236,8 @@ impl ServeArgs {
         })
     }
 
-    /// Where mails go, for a server on this database file.
-    pub fn mail_route(&self, database: &Path) -> MailRoute {
+    /// Where mails go, for a server on this database.
+    pub fn mail_route(&self, database: &DbUrl) -> MailRoute {
         // Nobody answers a mail that lies in a folder; yet it is from somebody.
         let from = self.mail_from.as_ref().unwrap_or(&self.security_contact);
         let from = from.clone();
@@ -343,7 +245,11 @@ impl ServeArgs {
             return MailRoute::Smtp { server, from };
         }
         let folder = self.mail_folder.clone();
-        let folder = folder.unwrap_or_else(|| database.with_added_extension("mails"));
+        let beside = || match database {
+            DbUrl::Sqlite(path) => path.with_added_extension("mails"),
+            DbUrl::Postgres(_) => PathBuf::from("truckradar.mails"),
+        };
+        let folder = folder.unwrap_or_else(beside);
         MailRoute::Folder { folder, from }
     }
 
@@ -409,16 +315,6 @@ pub fn public_url_of_environment() -> Option<PublicUrl> {
     named.split(',').next()?.trim().parse().ok()
 }
 
-/// The file of a SQLite database, or why this version cannot use the address.
-pub fn sqlite_path(url: &DbUrl) -> anyhow::Result<PathBuf> {
-    match url {
-        DbUrl::Sqlite(path) => Ok(path.clone()),
-        DbUrl::Postgres(_) => anyhow::bail!(
-            "this version serves from SQLite only: give --database sqlite:PATH. Serving from PostgreSQL is on its way"
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -470,7 +366,7 @@ mod tests {
         assert_eq!(problems(&[smtp, from, folder].concat()), 1);
         assert_eq!(problems(&folder), 0);
         let line = Line::try_parse_from([&["x"], &smtp[..], &from].concat()).expect("parses");
-        let route = line.serve.mail_route(Path::new("/v/t.db"));
+        let route = line.serve.mail_route(&DbUrl::Sqlite("/v/t.db".into()));
         for said in [format!("{:?}", line.serve), format!("{route} {route:?}")] {
             assert!(
                 said.contains("mail.example:465") && !said.contains("secret"),
@@ -478,7 +374,10 @@ mod tests {
             );
         }
         let line = Line::try_parse_from(["x"]).expect("parses");
-        let route = line.serve.mail_route(Path::new("/v/t.db")).to_string();
+        let route = line
+            .serve
+            .mail_route(&DbUrl::Sqlite("/v/t.db".into()))
+            .to_string();
         assert!(route.contains(" /v/t.db.mails "), "{route}");
     }
 
@@ -531,63 +430,5 @@ mod tests {
         assert_eq!(problems(&args), 0);
         let with_open_admin = [&args[..], &["--admin-listen", "0.0.0.0:9090"]].concat();
         assert_eq!(problems(&with_open_admin), 1, "that address stays plain");
-    }
-
-    #[test]
-    fn a_public_address_is_a_scheme_and_a_host() {
-        for (text, origin, authority) in [
-            ("https://a.example/", "https://a.example", "a.example"),
-            ("HTTPS://A.Example:443", "https://a.example", "a.example"),
-            (
-                "https://a.example:80",
-                "https://a.example:80",
-                "a.example:80",
-            ),
-            ("http://a.example:80/", "http://a.example", "a.example"),
-            (
-                "http://localhost:8080",
-                "http://localhost:8080",
-                "localhost:8080",
-            ),
-            (
-                "https://[2001:DB8:0::1]:8443",
-                "https://[2001:db8::1]:8443",
-                "[2001:db8::1]:8443",
-            ),
-            ("http://[::1]", "http://[::1]", "[::1]"),
-            ("http://192.0.2.1", "http://192.0.2.1", "192.0.2.1"),
-        ] {
-            let url: PublicUrl = text.parse().expect(text);
-            assert_eq!((url.origin(), url.authority()), (origin, authority));
-            assert_eq!(url.is_https(), origin.starts_with("https"));
-        }
-        for bad in [
-            "a.example",
-            "//a.example",
-            "ftp://a",
-            "https://",
-            "https://a/b",
-            "https://a//",
-            "https://a?b",
-            "https://a#b",
-            "https://u@a",
-            "https://u:p@a",
-            "https://a b",
-            "https://.a",
-            "https://a.",
-            "https://ä.example",
-            "https://a:",
-            "https://a:0",
-            "https://a:+1",
-            "https://a:65536",
-            "https://a:b",
-            "https://[::1",
-            "https://[a]",
-            "https://::1",
-            "https://127.1",
-            "https://0x7f.0x1",
-        ] {
-            assert!(bad.parse::<PublicUrl>().is_err(), "{bad}");
-        }
     }
 }
