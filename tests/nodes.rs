@@ -2,6 +2,8 @@
 //!
 //! Never: a node that is told apart from another one by anything but its name.
 
+mod upgrade;
+
 use crate::support::{
     binary::{PASSWORD, Place, Served},
     client::Client,

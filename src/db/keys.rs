@@ -5,7 +5,10 @@
 use futures_util::TryStreamExt;
 use sqlx::{Connection, FromRow};
 
-use super::{Db, DbError, ScopedTx, Tx, on_db, on_tx, postgres::PgDb};
+use super::{
+    Db, DbError, ScopedTx, Tx, on_db, on_tx,
+    postgres::{For, PgDb},
+};
 use crate::{
     clock::Time,
     ids::{AuditId, KeyId, SellerId},
@@ -214,7 +217,7 @@ impl Db {
             "UPDATE api_keys SET shown_us = $2 WHERE id = $1 AND shown_us IS NULL",
             "UPDATE staged_keys SET shown_us = $2 WHERE id = $1 AND shown_us IS NULL",
         ];
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_for(For::Completion).await?;
         if let Some(key) = shown {
             for sql in SHOWN {
                 on_tx!(tx, |conn| sqlx::query(sql)

@@ -153,7 +153,7 @@ pub struct SqliteDb {
 /// An open transaction that may write. Dropped without [`WriteTx::commit`], it changes nothing.
 pub struct WriteTx {
     inner: Tx,
-    /// Its place among the ordinary writes, if it is one. Given back when the transaction has ended, so it stands last.
+    /// Its place in the queue that it waited in, if it did. Given back when the transaction has ended, so it stands last.
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -314,7 +314,9 @@ impl Db {
     ///
     /// [`DbError::Fenced`] if the key is dead by now, or the member one no more.
     pub async fn begin_write(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
-        let mut tx = self.begin_after(|db| &db.ordinary_writes).await?;
+        let mut tx = self
+            .begin_after(|db| &db.ordinary_writes, |db| Some(&db.ordinary_writes))
+            .await?;
         tx.lock_owner(scope.seller(), Lock::Shared).await?;
         tx.check_authority(scope).await?;
         Ok(ScopedTx { tx, scope })
@@ -323,13 +325,7 @@ impl Db {
     /// Opens a transaction that changes what keys of a Seller are good, or who may act for it; it waits until every write
     /// in flight has ended. [`DbError::Fenced`] as for a write.
     pub async fn begin_change(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
-        let mut tx = match self {
-            Self::Sqlite(_) => self.begin().await?,
-            Self::Postgres(db) => WriteTx {
-                inner: Tx::Postgres(db.begin(For::Change).await?),
-                _place: None,
-            },
-        };
+        let mut tx = self.begin_for(For::Change).await?;
         let locked = tx.lock_owner(scope.seller(), Lock::Exclusive);
         match self {
             Self::Sqlite(_) => locked.await?,
@@ -346,17 +342,22 @@ impl Db {
     /// Opens a transaction as [`Db::begin`] does, but one that waits for its turn among the others of this kind: for what
     /// people and strangers can cause in any number.
     pub async fn begin_in_turn(&self) -> Result<WriteTx, DbError> {
-        self.begin_after(|db| &db.people_writes).await
+        self.begin_after(|db| &db.people_writes, |_| None).await
     }
 
-    /// Opens a transaction once there is a place in one of SQLite's queues.
+    /// Opens a transaction once there is a place in one of the queues.
     async fn begin_after(
         &self,
-        queue: impl FnOnce(&SqliteDb) -> &Arc<Semaphore>,
+        of_sqlite: impl FnOnce(&SqliteDb) -> &Arc<Semaphore>,
+        of_postgres: impl FnOnce(&PgDb) -> Option<&Arc<Semaphore>>,
     ) -> Result<WriteTx, DbError> {
-        let place = match self {
-            Self::Sqlite(db) => Some(place_in(queue(db)).await?),
-            Self::Postgres(_) => None,
+        let queue = match self {
+            Self::Sqlite(db) => Some(of_sqlite(db)),
+            Self::Postgres(db) => of_postgres(db),
+        };
+        let place = match queue {
+            Some(queue) => Some(place_in(queue).await?),
+            None => None,
         };
         let tx = self.begin().await?;
         Ok(WriteTx {
@@ -367,10 +368,14 @@ impl Db {
 
     /// Opens a transaction on rows that belong to no Seller: new Sellers, usage counts, an act's receipt.
     pub async fn begin(&self) -> Result<WriteTx, DbError> {
+        self.begin_for(For::Write).await
+    }
+
+    async fn begin_for(&self, what: For) -> Result<WriteTx, DbError> {
         let inner = match self {
             // IMMEDIATE takes the write lock at once: a transaction that reads first and then wants to write could fail.
             Self::Sqlite(db) => Tx::Sqlite(db.writer.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(db) => Tx::Postgres(db.begin(For::Write).await?),
+            Self::Postgres(db) => Tx::Postgres(db.begin(what).await?),
         };
         Ok(WriteTx {
             inner,

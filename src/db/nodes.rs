@@ -1,7 +1,7 @@
 //! The nodes that share a database: who serves, how far each has come, and what a node reads of the keys to keep up.
 //!
 //! Each method is one step of the rule in [`crate::keys::revocation`], one transaction each; what may follow what is
-//! decided there. On PostgreSQL all of them use the vital connections.
+//! decided there. On PostgreSQL they use connections of their own.
 //!
 //! Never: a row deleted by who has not seen its number stand still; a read of keys that is not one snapshot.
 
@@ -10,7 +10,7 @@ use sqlx::FromRow;
 use super::{
     Db, DbError, ScopedTx,
     keys::table_entry,
-    on_tx,
+    on_tx, place_in,
     postgres::{BEGIN_READ, Listener, answered},
 };
 use crate::{
@@ -89,16 +89,16 @@ macro_rules! on_vital {
     };
 }
 
-/// The same where it writes.
-macro_rules! on_vital_writer {
-    ($db:expr, |$pool:ident| $query:expr) => {
+/// Runs one query that writes to the table of nodes, on the connections named.
+macro_rules! on_writer {
+    ($db:expr, $connections:ident, |$pool:ident| $query:expr) => {
         match $db {
             Db::Sqlite(db) => {
                 let $pool = &db.writer;
                 $query
             }
             Db::Postgres(db) => {
-                let $pool = &db.vital;
+                let $pool = &db.$connections;
                 answered(async { $query }).await
             }
         }
@@ -120,7 +120,7 @@ impl Db {
              VALUES ($1, $2, $3, $4, -1, $5, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)) \
              ON CONFLICT (id) DO UPDATE SET cycles = greatest(n.cycles, excluded.cycles), renewed_us = excluded.renewed_us";
         let sql = self.of_engine(SQLITE, POSTGRES);
-        on_vital_writer!(self, |pool| sqlx::query(sql)
+        on_writer!(self, lease, |pool| sqlx::query(sql)
             .bind(node.id)
             .bind(&node.name)
             .bind(&node.version)
@@ -156,7 +156,7 @@ impl Db {
                 read?
             }
             Self::Postgres(db) => {
-                answered(async { read!(db.vital.begin_with(BEGIN_READ).await?) }).await?
+                answered(async { read!(db.lease.begin_with(BEGIN_READ).await?) }).await?
             }
         };
         let mut changes = KeyChanges {
@@ -180,7 +180,7 @@ impl Db {
     pub async fn acknowledge(&self, node: NodeId, epoch: i64) -> Result<bool, DbError> {
         // A late one never takes back a later one.
         const SQL: &str = "UPDATE nodes SET applied = CASE WHEN applied > $2 THEN applied ELSE $2 END WHERE id = $1";
-        Ok(on_vital_writer!(self, |pool| sqlx::query(SQL)
+        Ok(on_writer!(self, lease, |pool| sqlx::query(SQL)
             .bind(node)
             .bind(epoch)
             .execute(pool)
@@ -203,7 +203,7 @@ impl Db {
     /// Deletes the row of a node whose cycle is still this one; `false` if it has moved or is gone.
     pub async fn sweep_node(&self, node: NodeId, cycle: i64) -> Result<bool, DbError> {
         const SQL: &str = "DELETE FROM nodes WHERE id = $1 AND cycles = $2";
-        Ok(on_vital_writer!(self, |pool| sqlx::query(SQL)
+        Ok(on_writer!(self, vital, |pool| sqlx::query(SQL)
             .bind(node)
             .bind(cycle)
             .execute(pool)
@@ -214,7 +214,7 @@ impl Db {
     /// Deletes the row of a node that trusts nothing any more.
     pub async fn give_row_back(&self, node: NodeId) -> Result<(), DbError> {
         const SQL: &str = "DELETE FROM nodes WHERE id = $1";
-        on_vital_writer!(self, |pool| sqlx::query(SQL)
+        on_writer!(self, vital, |pool| sqlx::query(SQL)
             .bind(node)
             .execute(pool)
             .await
@@ -242,6 +242,10 @@ impl Db {
     pub async fn key_record(&self, digest: KeyDigest) -> Result<Option<KeyRecord>, DbError> {
         const SQL: &str = "SELECT id, seller_id, digest, state FROM api_keys WHERE digest = $1 \
              UNION ALL SELECT id, seller_id, digest, 'staged' FROM staged_keys WHERE digest = $1";
+        let _place = match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(db) => Some(place_in(&db.checks).await?),
+        };
         let row: Option<ChangedRow> = on_vital!(self, |pool| sqlx::query_as(SQL)
             .bind(digest.0.to_vec())
             .fetch_optional(pool)

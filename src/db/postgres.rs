@@ -4,26 +4,34 @@
 //! Never: an answer waited for without end; a standby taken for the primary; a session whose commits may be lost after
 //! they were acknowledged.
 
-use std::{str::FromStr, time::Duration};
+use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode},
 };
+use tokio::sync::Semaphore;
 
 use super::{ACQUIRE_TIMEOUT, DbError};
 
 /// Connections for ordinary work, unless the operator says otherwise.
 pub const CONNECTIONS: u32 = 16;
-/// Connections that only the rule on keys uses: cycles, changes, checks of single keys, and ending whoever sits on a lock.
-/// Floods of ordinary work do not touch them. The listener has one of its own besides.
+/// Connections for changes of keys, checks of single keys, and ending whoever sits on a lock. Floods of ordinary work do not
+/// touch them.
 const VITAL_CONNECTIONS: u32 = 6;
+/// Of those, how many may check single keys: changes must find one at any time.
+const CHECKS_AT_ONCE: usize = 3;
+/// Connections for cycles, which nothing else may hold up; the second is for when the first no longer answers. The listener
+/// has one of its own besides.
+const LEASE_CONNECTIONS: u32 = 2;
 /// How long any statement is waited for, whatever the server does: longer than the server's own limits, which answer first.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// A connection that was idle for longer is tried before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 /// How long that, or taking a connection back, may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the rule on keys waits for one of its connections.
+const VITAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a change of keys waits for its owner's lock before it ends whoever holds it for as long.
 pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -50,6 +58,12 @@ pub struct PgDb {
     pub(super) pool: PgPool,
     /// For that.
     pub(super) vital: PgPool,
+    /// For this node's own cycles.
+    pub(super) lease: PgPool,
+    /// Of the ordinary connections, those that dealers' writes may take: a flood of batches leaves some to everybody else.
+    pub(super) ordinary_writes: Arc<Semaphore>,
+    /// Of the vital ones, those that may check single keys.
+    pub(super) checks: Arc<Semaphore>,
 }
 
 /// What a transaction is for.
@@ -59,6 +73,8 @@ pub(super) enum For {
     Write,
     /// A change of what keys are good, or of who may act.
     Change,
+    /// The end of such a change.
+    Completion,
 }
 
 impl PgDb {
@@ -81,9 +97,17 @@ impl PgDb {
                     Box::pin(async move { ping(connection).await.map(|()| true) })
                 })
         };
-        let vital = pool(VITAL_CONNECTIONS, PING_TIMEOUT).connect_lazy_with(options.clone());
+        let vital = pool(VITAL_CONNECTIONS, VITAL_TIMEOUT).connect_lazy_with(options.clone());
+        let lease = pool(LEASE_CONNECTIONS, VITAL_TIMEOUT).connect_lazy_with(options.clone());
         let pool = pool(connections, ACQUIRE_TIMEOUT).connect_lazy_with(options);
-        let db = Self { pool, vital };
+        let writers = connections as usize * 3 / 4;
+        let db = Self {
+            pool,
+            vital,
+            lease,
+            ordinary_writes: Arc::new(Semaphore::new(writers.max(1))),
+            checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
+        };
         // A pool would try again and again where a wrong address is to be told at once.
         let first = async { db.unlimited().await?.close().await.map_err(DbError::from) };
         match tokio::time::timeout(ACQUIRE_TIMEOUT, first).await {
@@ -97,6 +121,7 @@ impl PgDb {
         let begun = match what {
             For::Write => answered(self.pool.begin_with(BEGIN_WRITE)).await?,
             For::Change => answered(self.vital.begin_with(BEGIN_CHANGE)).await?,
+            For::Completion => answered(self.vital.begin_with(BEGIN_WRITE)).await?,
         };
         Ok(begun)
     }
@@ -145,7 +170,8 @@ impl PgDb {
 
     pub(super) async fn close(&self) {
         // A server that does not answer is not waited for.
-        let close = async { tokio::join!(self.pool.close(), self.vital.close()) };
+        let close =
+            async { tokio::join!(self.pool.close(), self.vital.close(), self.lease.close()) };
         let _ = tokio::time::timeout(PING_TIMEOUT, close).await;
     }
 }
@@ -187,11 +213,12 @@ pub(super) async fn answered<T>(
 
 fn options(address: &str) -> Result<PgConnectOptions, DbError> {
     let options = PgConnectOptions::from_str(address)?.application_name("truckradar");
-    let is_local = matches!(
-        options.get_host(),
-        "localhost" | "127.0.0.1" | "::1" | "[::1]"
-    ) || options.get_socket().is_some()
-        || options.get_host().starts_with('/');
+    let host = options.get_host();
+    let address_of_host = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let is_local = host == "localhost"
+        || host.starts_with('/')
+        || options.get_socket().is_some()
+        || address_of_host.is_ok_and(|address| address.is_loopback());
     // Digests and people's addresses do not cross a network in the clear unless somebody says so.
     let says_mode = address.contains("sslmode=") || std::env::var_os("PGSSLMODE").is_some();
     Ok(if is_local || says_mode {
@@ -222,5 +249,31 @@ async fn ping(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     match tokio::time::timeout(PING_TIMEOUT, connection.ping()).await {
         Ok(answer) => answer,
         Err(_) => Err(sqlx::Error::PoolTimedOut),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_crosses_a_network_in_the_clear_unless_somebody_says_so() {
+        let mode = |address: &str| options(address).expect(address).get_ssl_mode();
+        for local in [
+            "postgres://u@localhost/d",
+            "postgres://u:p@127.0.0.1:5433/d",
+            "postgres://u@[::1]/d",
+            "postgres:///d?host=/run/postgresql",
+        ] {
+            assert!(matches!(mode(local), PgSslMode::Prefer), "{local}");
+        }
+        for far in ["postgres://u@db.example/d", "postgres://u@192.0.2.1/d"] {
+            assert!(matches!(mode(far), PgSslMode::Require), "{far}");
+            let clear = format!("{far}?sslmode=disable");
+            assert!(matches!(mode(&clear), PgSslMode::Disable), "{far}");
+            let full = format!("{far}?sslmode=verify-full");
+            assert!(matches!(mode(&full), PgSslMode::VerifyFull), "{far}");
+        }
+        assert!(options("postgres://u@h:port/d").is_err());
     }
 }

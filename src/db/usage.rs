@@ -166,7 +166,8 @@ impl Db {
         const CLIENTS_POSTGRES: &str = "INSERT INTO usage_clients AS c (id, address, user_agent, seen_us) \
              SELECT r.c, r.a, r.u, r.l FROM json_to_recordset($1::json) AS r(c bigint, a text, u text, l bigint) \
              ON CONFLICT (id) DO UPDATE SET seen_us = greatest(c.seen_us, excluded.seen_us)";
-        // SQLite takes rows of one statement one after the other; PostgreSQL wants each count once.
+        // SQLite takes rows of one statement one after the other; PostgreSQL wants each count once, and all nodes the same
+        // order, so that none waits for one that waits for it.
         const COUNTS_SQLITE: &str = "INSERT INTO key_usage (seller_id, key_id, minute, client_id, status_class, requests, last_us) \
              SELECT value ->> 's', value ->> 'k', value ->> 'm', value ->> 'c', value ->> 't', value ->> 'n', value ->> 'l' \
              FROM json_each($1) WHERE true \
@@ -175,7 +176,7 @@ impl Db {
         const COUNTS_POSTGRES: &str = "INSERT INTO key_usage AS u (seller_id, key_id, minute, client_id, status_class, requests, last_us) \
              SELECT r.s, r.k, r.m, r.c, r.t, CAST(SUM(r.n) AS BIGINT), MAX(r.l) \
              FROM json_to_recordset($1::json) AS r(s text, k text, m bigint, c bigint, t text, n bigint, l bigint) \
-             GROUP BY 1, 2, 3, 4, 5 \
+             GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5 \
              ON CONFLICT (seller_id, minute, key_id, client_id, status_class) \
              DO UPDATE SET requests = u.requests + excluded.requests, last_us = greatest(u.last_us, excluded.last_us)";
         if rows.is_empty() {
