@@ -4,9 +4,15 @@
 
 mod upgrade;
 
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection};
+
 use crate::support::{
     binary::{PASSWORD, Place, Served},
     client::Client,
+    fixtures::{VIN, record},
+    person::Person,
 };
 
 /// A Seller with a key, and these nodes.
@@ -168,4 +174,99 @@ async fn nodes_that_start_at_once_on_an_empty_database_bring_it_up_together() {
         made["receipt"]["nodes"].as_array().expect("a list").len(),
         nodes.len()
     );
+}
+
+/// Whoever watches a key on one node sees who still sends the dead one to another.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cutover_view_of_one_node_shows_the_clients_of_the_others() {
+    let (nodes, _place, first) = cluster(["a", "b"]).await;
+    let mut owner = Person::owner_of(nodes[1].api, "lone-star").await;
+    let second = owner.generate("lone-star").await;
+    assert!(second.shown_key().is_some(), "{}", second.text);
+    let client = Client::new(nodes[0].api, Some(&first));
+    let call = client.request(reqwest::Method::GET, "/api/v1/key");
+    let call = call.header("user-agent", "forgotten-at-node-a/1.0");
+    assert_eq!(client.send(call).await.reason(), "revoked");
+    let mut events = owner
+        .watch("/dashboard/settings/api-key/live?seller=lone-star")
+        .await;
+    let seen = async {
+        loop {
+            let event = events.next().await.expect("a stream");
+            if event
+                .expect("has no end")
+                .contains("forgotten-at-node-a/1.0")
+            {
+                return;
+            }
+        }
+    };
+    let seen = tokio::time::timeout(std::time::Duration::from_secs(20), seen).await;
+    seen.expect("within a few writings of what was counted");
+}
+
+/// What one node has stored, another one tells at once: there is no cache between them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_one_node_took_is_what_the_other_one_shows() {
+    let (nodes, _place, key) = cluster(["a", "b"]).await;
+    let clients = [0, 1].map(|n| Client::new(nodes[n].api, Some(&key)));
+    for n in 0..20 {
+        let mut record = record(VIN);
+        record["price"] = (50_000 + n).into();
+        let (by, other) = (&clients[n % 2], &clients[(n + 1) % 2]);
+        let stored = by.post("/api/v1/inventory", &record).await;
+        assert_eq!(stored.status, 200, "{}", stored.text);
+        let shown = other.get(&format!("/api/v1/inventory/{VIN}")).await.json();
+        assert_eq!(shown["data"]["price"], 50_000 + n, "{shown}");
+    }
+}
+
+/// Nobody can renew, but keys can be read: each request is judged by the database, and the rule holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_past_its_trust_asks_the_database_for_each_request() {
+    let (nodes, place, first) = cluster(["a", "b"]).await;
+    let mut database = PgConnection::connect(&place.database())
+        .await
+        .expect("connects");
+    // Reads of the list go on; nobody can write to it.
+    let lock = sqlx::raw_sql("BEGIN; LOCK TABLE nodes IN EXCLUSIVE MODE");
+    lock.execute(&mut database).await.expect("is granted");
+    let ready =
+        async |node: &Served| Client::new(node.api, None).get("/readyz").await.status == 200;
+    let until = async |node: &Served, wanted: bool| {
+        let waited = async {
+            while ready(node).await != wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), waited).await;
+        waited.unwrap_or_else(|_| panic!("never ready: {wanted}"));
+    };
+    for node in &nodes {
+        until(node, false).await;
+        assert_eq!(status(node, &first).await.0, 200);
+    }
+    let made = place.json(&["key", "generate", "--seller", "lone-star"], "");
+    let second = made["key"].as_str().expect("a key");
+    let outcomes = made["receipt"]["nodes"].as_array().expect("a list").iter();
+    let outcomes: Vec<_> = outcomes.map(|node| node["outcome"].as_str()).collect();
+    assert_eq!(outcomes, [Some("trust_ran_out"); 2], "{made}");
+    for node in &nodes {
+        assert!(!ready(node).await);
+        assert_eq!(status(node, &first).await, (401, "revoked".to_owned()));
+        assert_eq!(status(node, second).await.0, 200);
+        let metrics = reqwest::get(format!("http://{}/metrics", node.admin)).await;
+        let metrics = metrics.expect("answers").text().await.expect("text");
+        let asked = "truckradar_primary_checks_total{outcome=\"answered\"} 3";
+        assert!(metrics.contains(asked), "{metrics}");
+        assert!(metrics.contains("truckradar_trusted 0"), "{metrics}");
+    }
+    sqlx::raw_sql("ROLLBACK")
+        .execute(&mut database)
+        .await
+        .expect("is let go");
+    for node in &nodes {
+        until(node, true).await;
+    }
+    database.close().await.expect("closes");
 }
