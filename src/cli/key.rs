@@ -89,11 +89,11 @@ impl KeyCommand {
                 );
                 match answer["replaced"].as_str() {
                     Some(_) => eprintln!(
-                        "The key before it is dead: {}.",
+                        "The key before it is dead {}.",
                         print::receipt(&answer["receipt"])
                     ),
                     None => eprintln!(
-                        "The Seller had no live key before: {}.",
+                        "The Seller had no live key before; this one is live {}.",
                         print::receipt(&answer["receipt"])
                     ),
                 }
@@ -121,7 +121,7 @@ impl KeyCommand {
                     return print::json(&answer);
                 }
                 print::text(&format!(
-                    "The prepared key {} of {seller} is live, and the one before it dead: {}.",
+                    "The prepared key {} of {seller} is live, and the one before it dead, {}.",
                     print::plain(&answer["key_id"]),
                     print::receipt(&answer["receipt"])
                 ))
@@ -136,7 +136,7 @@ impl KeyCommand {
                 }
                 match answer["discarded"]["key_id"].as_str() {
                     Some(id) => print::text(&format!(
-                        "The prepared key {id} of {seller} is dead: {}.",
+                        "The prepared key {id} of {seller} is dead {}.",
                         print::receipt(&answer["receipt"])
                     )),
                     None => print::text(&format!("{seller} has no prepared key; nothing to do.")),
@@ -154,10 +154,10 @@ impl KeyCommand {
                 let receipt = print::receipt(&answer["receipt"]);
                 match answer["expired"]["key_id"].as_str() {
                     Some(id) => print::text(&format!(
-                        "The key {id} of {seller} is dead: {receipt}. The Seller has no live key now."
+                        "The key {id} of {seller} is dead {receipt}. The Seller has no live key now."
                     )),
                     None => print::text(&format!(
-                        "{seller} had no live key; nothing to do ({receipt})."
+                        "{seller} had no live key; nothing to do. Obeyed {receipt}."
                     )),
                 }
             }

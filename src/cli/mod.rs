@@ -293,25 +293,9 @@ async fn say_who_is_waited_for(services: &Services) -> Infallible {
             if change.nodes == said {
                 continue;
             }
-            let left = change.until.since(services.clock.boot());
-            eprintln!("{}", waited_for(&change.nodes, left));
+            eprintln!("{}", change.in_words(services.clock.boot()));
             said = change.nodes;
         }
-    }
-}
-
-/// What a change waits for, in words.
-fn waited_for(nodes: &[String], left: Duration) -> String {
-    let left = left.as_secs_f64();
-    match nodes {
-        [] => format!("Waiting for the database to name the nodes, {left:.1} s at most."),
-        [node] => {
-            format!("Waiting for the node {node}, which does not answer, {left:.1} s at most.")
-        }
-        nodes => format!(
-            "Waiting for the nodes {}, which do not answer, {left:.1} s at most.",
-            nodes.join(", ")
-        ),
     }
 }
 

@@ -8,6 +8,8 @@ use anyhow::Context;
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::Value;
 
+use crate::keys::revocation::Receipt;
+
 /// One line of JSON.
 pub(super) fn json(value: &Value) -> anyhow::Result<()> {
     text(&value.to_string())
@@ -64,17 +66,11 @@ pub(super) fn plain(value: &Value) -> String {
     }
 }
 
-/// A receipt in a few words.
+/// A receipt in a few words, which follow a verb.
 pub(super) fn receipt(receipt: &Value) -> String {
-    let nodes = receipt["nodes"].as_array().map_or(0, Vec::len);
-    let serving = match nodes {
-        0 => "no server is running".to_owned(),
-        1 => "obeyed by the one server".to_owned(),
-        n => format!("obeyed by all {n} nodes"),
-    };
-    format!(
-        "{serving}, after {} ms, epoch {}",
-        plain(&receipt["elapsed_ms"]),
-        plain(&receipt["epoch"])
-    )
+    match serde_json::from_value::<Receipt>(receipt.clone()) {
+        Ok(receipt) => format!("{} (epoch {})", receipt.in_words(), receipt.epoch),
+        // Of a server of another version.
+        Err(_) => receipt.to_string(),
+    }
 }

@@ -37,7 +37,6 @@ use crate::{
     keys::{
         format::SecretKey,
         lifecycle::{Generated, KeyActError},
-        revocation::{NodeOutcome, Receipt},
     },
 };
 
@@ -297,7 +296,7 @@ async fn show_once(
         key: exposed(&made.secret),
         staged,
         replaced: made.replaced.is_some(),
-        receipt: receipt(&made.receipt),
+        receipt: made.receipt.in_words(),
         base_url: &settings.base_url,
         example: example(state, member).await,
         security_contact: &settings.security_contact,
@@ -321,21 +320,6 @@ async fn example(state: &State, member: &Member) -> String {
         Ok([listing, ..]) => format!("/api/v1/inventory/{}", listing.vin),
         _ => "/api/v1/key".to_owned(),
     }
-}
-
-/// "on 1 of 1 node after 3 ms".
-pub fn receipt(receipt: &Receipt) -> String {
-    let nodes = receipt.nodes.len();
-    let confirmed = receipt
-        .nodes
-        .iter()
-        .filter(|node| node.outcome == NodeOutcome::Confirmed)
-        .count();
-    let plural = if nodes == 1 { "" } else { "s" };
-    format!(
-        "on {confirmed} of {nodes} node{plural} after {:.0} ms",
-        receipt.elapsed_ms.ceil()
-    )
 }
 
 /// Tells whoever was slower, or posts a form again, that no key was made for them.

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{
     super::{State, caller::SignedIn, form::Query, problem::Problem},
-    Page, Shell, api_key,
+    Page, Shell,
     key_view::{MARKETPLACE, name_of},
     shell::Section,
     when::When,
@@ -180,9 +180,6 @@ pub fn what(entry: &AuditRow) -> &str {
 /// When and where a change of keys was obeyed.
 fn obeyed(entry: &AuditRow, detail: &Detail) -> Option<String> {
     let receipt: Receipt = serde_json::from_str(entry.receipt.as_deref()?).ok()?;
-    if receipt.nodes.is_empty() {
-        return Some("While no server was running".to_owned());
-    }
     let what = match &entry.act {
         RecordedAct::Known(Act::KeyGenerated | Act::KeyCutOver) if detail.has("replaced") => {
             "Old key dead"
@@ -192,7 +189,7 @@ fn obeyed(entry: &AuditRow, detail: &Detail) -> Option<String> {
         RecordedAct::Known(_) => "Dead",
         RecordedAct::Later(_) => return None,
     };
-    Some(format!("{what} {}", api_key::receipt(&receipt)))
+    Some(format!("{what} {}", receipt.in_words()))
 }
 
 /// What an entry tells besides its columns.

@@ -73,8 +73,44 @@ pub struct Receipt {
     pub epoch: i64,
     /// From the start of the act to the moment it was obeyed everywhere, in milliseconds.
     pub elapsed_ms: f64,
-    /// Every node that was serving.
+    /// Every node that was listed when the change was committed.
     pub nodes: Vec<NodeReceipt>,
+    /// Whether the database did not list the nodes for as long as any older trust could last; then none is named.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlisted: bool,
+}
+
+impl Receipt {
+    /// Where the change is obeyed, and how it came to be, after a verb such as "dead": "on 3 of 3 nodes after 7 ms: 2 confirmed
+    /// it, the trust of b ran out".
+    pub fn in_words(&self) -> String {
+        let ms = self.elapsed_ms.ceil();
+        let n = self.nodes.len();
+        if self.unlisted {
+            return format!(
+                "on every node after {ms:.0} ms: the database did not say which there are, and any older trust ran out"
+            );
+        }
+        if n == 0 {
+            return format!("after {ms:.0} ms, while no server was listed");
+        }
+        let plural = if n == 1 { "" } else { "s" };
+        let obeyed = format!("on {n} of {n} node{plural} after {ms:.0} ms");
+        let out: Vec<String> = self
+            .nodes
+            .iter()
+            .filter(|node| node.outcome == NodeOutcome::TrustRanOut)
+            .map(NodeReceipt::called)
+            .collect();
+        match (n - out.len(), out.as_slice()) {
+            (_, []) => obeyed,
+            (0, _) => format!("{obeyed}: the trust of {} ran out", out.join(", ")),
+            (confirmed, _) => format!(
+                "{obeyed}: {confirmed} confirmed it, the trust of {} ran out",
+                out.join(", ")
+            ),
+        }
+    }
 }
 
 /// How one node came to obey a change.
@@ -87,6 +123,16 @@ pub struct NodeReceipt {
     pub name: String,
     /// Whether it said so, or its trust in older knowledge ran out.
     pub outcome: NodeOutcome,
+}
+
+impl NodeReceipt {
+    /// By what people tell it from others.
+    fn called(&self) -> String {
+        match self.name.is_empty() {
+            true => self.node.to_string(),
+            false => self.name.clone(),
+        }
+    }
 }
 
 /// See [`NodeReceipt`].
@@ -217,7 +263,7 @@ impl Revocation {
                 tx.commit().await?;
                 self.table.apply(change, epoch);
                 std::mem::forget(doubt);
-                Ok(self.receipt(&turn, epoch, self.alone(), clock))
+                Ok(self.receipt(&turn, epoch, Some(self.alone()), clock))
             }
             Rule::Leases => {
                 tx.commit().await?;
@@ -238,7 +284,7 @@ impl Revocation {
         match self.rule {
             Rule::Order => {
                 let epoch = self.snapshot().epoch;
-                Ok(self.receipt(turn, epoch, self.alone(), clock))
+                Ok(self.receipt(turn, epoch, Some(self.alone()), clock))
             }
             Rule::Leases => {
                 let seller = tx.scope().seller();
@@ -273,11 +319,12 @@ impl Revocation {
         self.node.iter().map(confirmed).collect()
     }
 
+    /// `nodes` is nothing if they could not be listed.
     fn receipt(
         &self,
         turn: &Turn<'_>,
         epoch: i64,
-        nodes: Vec<NodeReceipt>,
+        nodes: Option<Vec<NodeReceipt>>,
         clock: &Clock,
     ) -> Receipt {
         let elapsed = clock.boot().since(turn.began);
@@ -285,7 +332,8 @@ impl Revocation {
         Receipt {
             epoch,
             elapsed_ms: elapsed.as_micros() as f64 / 1000.0,
-            nodes,
+            unlisted: nodes.is_none(),
+            nodes: nodes.unwrap_or_default(),
         }
     }
 
@@ -374,6 +422,68 @@ mod tests {
             version: "0".into(),
             started: Clock::system().now(),
         }
+    }
+
+    #[test]
+    fn a_receipt_names_whose_trust_ran_out_and_says_no_more_than_it_knows() {
+        use NodeOutcome::{Confirmed, TrustRanOut};
+        let words = |nodes: &[(&str, NodeOutcome)], unlisted| {
+            let nodes = nodes.iter().map(|(name, outcome)| NodeReceipt {
+                node: NodeId::new(),
+                name: (*name).to_owned(),
+                outcome: *outcome,
+            });
+            let receipt = Receipt {
+                epoch: 4,
+                elapsed_ms: 6.2,
+                nodes: nodes.collect(),
+                unlisted,
+            };
+            receipt.in_words()
+        };
+        let one = words(&[("a", Confirmed)], false);
+        assert_eq!(one, "on 1 of 1 node after 7 ms");
+        let both = words(&[("a", Confirmed), ("b", Confirmed)], false);
+        assert_eq!(both, "on 2 of 2 nodes after 7 ms");
+        let late = words(&[("a", Confirmed), ("b", TrustRanOut)], false);
+        assert_eq!(
+            late,
+            "on 2 of 2 nodes after 7 ms: 1 confirmed it, the trust of b ran out"
+        );
+        let none = words(&[("a", TrustRanOut), ("b", TrustRanOut)], false);
+        assert_eq!(
+            none,
+            "on 2 of 2 nodes after 7 ms: the trust of a, b ran out"
+        );
+        assert!(words(&[], false).ends_with("while no server was listed"));
+        assert!(!words(&[], true).contains("no server"));
+        // Receipts are kept for as long as the audit log.
+        let old = r#"{"epoch":1,"elapsed_ms":1.0,"nodes":[]}"#;
+        let old: Receipt = serde_json::from_str(old).expect("is read");
+        assert!(!old.unlisted);
+        assert_eq!(
+            serde_json::to_string(&old).expect("is written"),
+            r#"{"epoch":1,"elapsed_ms":1.0,"nodes":[]}"#
+        );
+    }
+
+    #[test]
+    fn who_is_waited_for_is_named_with_a_limit_that_is_rounded_up() {
+        let words = |nodes: &[&str]| {
+            let waiting = Waiting {
+                seller: SellerId::new(),
+                epoch: 4,
+                nodes: nodes.iter().map(|name| (*name).to_owned()).collect(),
+                until: BootTime(5_000_000),
+            };
+            waiting.in_words(BootTime(2_850_000))
+        };
+        assert_eq!(
+            words(&["b"]),
+            "Waiting for the node b, which does not answer, 2.2 s at most."
+        );
+        assert!(words(&["b", "c"]).contains("nodes b, c, which do not answer"));
+        assert!(words(&[]).contains("the database to name the nodes, 2.2 s at most"));
     }
 
     /// A change is dropped in the middle of its commit: nobody knows whether it took place. The table must not be believed

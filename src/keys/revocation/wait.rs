@@ -29,6 +29,20 @@ pub struct Waiting {
     pub until: BootTime,
 }
 
+impl Waiting {
+    /// For whom it waits, and for how long at most: "Waiting for the node b, which does not answer, 2.2 s at most."
+    pub fn in_words(&self, now: BootTime) -> String {
+        // Rounded up: what is said is a limit.
+        let left = self.until.since(now).as_millis().div_ceil(100) as f64 / 10.0;
+        let whom = match self.nodes.as_slice() {
+            [] => "the database to name the nodes".to_owned(),
+            [node] => format!("the node {node}, which does not answer"),
+            nodes => format!("the nodes {}, which do not answer", nodes.join(", ")),
+        };
+        format!("Waiting for {whom}, {left:.1} s at most.")
+    }
+}
+
 /// Takes a change out of those that wait, whatever ends its waiting.
 struct Told<'a> {
     revocation: &'a Revocation,
@@ -67,7 +81,7 @@ impl Revocation {
         self.waiting.subscribe()
     }
 
-    /// Waits until every node obeys this epoch. `committed` was noted after the commit.
+    /// Waits until every node obeys this epoch; nothing if they could not be listed. `committed` was noted after the commit.
     pub(super) async fn wait(
         &self,
         db: &Db,
@@ -75,7 +89,7 @@ impl Revocation {
         seller: SellerId,
         epoch: i64,
         committed: BootTime,
-    ) -> Vec<NodeReceipt> {
+    ) -> Option<Vec<NodeReceipt>> {
         let until = committed.after(WAIT);
         let told = Told {
             revocation: self,
@@ -88,9 +102,7 @@ impl Revocation {
         if let Some(Err(error)) = within(until, clock, db.hint_at_change()).await {
             tracing::debug!(%error, "the nodes cannot be told of a change; they will see it in their next cycle");
         }
-        let Some(listed) = self.list(db, clock, until).await else {
-            return Vec::new();
-        };
+        let listed = self.list(db, clock, until).await?;
         // Not before the listing itself.
         let listed_at = clock.boot();
         let mut behind = listed.clone();
@@ -124,7 +136,7 @@ impl Revocation {
             node: row.id,
             name: row.name,
         };
-        listed.into_iter().map(receipt).collect()
+        Some(listed.into_iter().map(receipt).collect())
     }
 
     /// Every node, by a reading that began after the commit; nothing if the database does not answer for as long as trust
