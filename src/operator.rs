@@ -133,6 +133,8 @@ pub enum Command {
         /// Which.
         vin: String,
     },
+    /// The nodes on the database.
+    Nodes,
 }
 
 /// Why a command was refused.
@@ -374,6 +376,11 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             let vin: Vin = vin.trim().parse().map_err(Refused::new)?;
             let seller = services.inventory.release(authority, vin).await?;
             Ok(json!({"released": {"vin": vin, "seller_id": seller}}))
+        }
+        Command::Nodes => {
+            let (db, clock) = (&services.db, &services.clock);
+            let roster = services.keys.revocation.roster(db, clock).await?;
+            Ok(json!(roster))
         }
     }
 }

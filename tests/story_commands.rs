@@ -760,6 +760,49 @@ fn a_listing_is_released_for_the_next_dealer() {
 }
 
 #[test]
+fn the_one_server_on_a_file_is_listed_while_it_runs() {
+    let place = Place::new();
+    run(&place, &["nodes"], "").assert_refused("there is no database");
+    place.create_seller("lone-star");
+    place.generate("lone-star");
+    let none = json!({"epoch": 1, "nodes": []});
+    assert_eq!(json_of(&place, &["nodes"], ""), none);
+    let text = run(&place, &["nodes"], "").assert_done();
+    assert_eq!(
+        text.out,
+        "No server is running. The database is at epoch 1.\n"
+    );
+
+    let served = place.serve(&["--node-name", "yard"]);
+    place.generate("lone-star");
+    let answer = json_of(&place, &["nodes"], "");
+    assert_eq!(answer["epoch"], 2);
+    assert_eq!(answer["nodes"].as_array().expect("a list").len(), 1);
+    let node = &answer["nodes"][0];
+    let told = ["name", "trust", "epoch", "behind", "silent_ms", "version"];
+    assert_eq!(
+        told.map(|name| node[name].clone()),
+        [
+            json!("yard"),
+            json!("trusted"),
+            json!(2),
+            json!(0),
+            json!(null),
+            json!(env!("CARGO_PKG_VERSION")),
+        ]
+    );
+    let text = run(&place, &["nodes"], "").assert_done();
+    let (first, rest) = text.out.split_once('\n').expect("lines");
+    assert_eq!(first, "The database is at epoch 2.");
+    let row = rest.lines().nth(1).expect("headings and a row");
+    let words: Vec<&str> = row.split_whitespace().take(5).collect();
+    assert_eq!(words, ["yard", "trusted", "2", "0", "-"]);
+
+    assert_eq!(served.terminate().0, Some(0));
+    assert_eq!(json_of(&place, &["nodes"], "")["nodes"], json!([]));
+}
+
+#[test]
 fn migrate_makes_a_database_and_leaves_a_finished_one_alone() {
     let place = Place::new();
     let text = run(&place, &["migrate"], "").assert_done();
@@ -966,6 +1009,7 @@ fn every_command_explains_itself() {
         "listing",
         "listing release",
         "migrate",
+        "nodes",
         "seller",
         "seller create",
         "seller list",
@@ -1136,6 +1180,7 @@ fn acting_commands(folder: &Path) -> Vec<(Vec<String>, &'static str)> {
         (vec!["key", "show", "--seller", "new"], ""),
         (vec!["listing", "release", "--vin", VIN], ""),
         (vec!["migrate"], ""),
+        (vec!["nodes"], ""),
         (vec!["check"], ""),
     ]);
     let owned = |words: Vec<&str>| words.into_iter().map(str::to_owned).collect();

@@ -43,6 +43,7 @@ const RANK: &[(&str, &[&str])] = &[
             "keys::revocation",
             "keys::revocation::cycle",
             "keys::revocation::figures",
+            "keys::revocation::roster",
             "keys::revocation::wait",
             "keys::usage",
             "inventory",

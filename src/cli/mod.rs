@@ -8,6 +8,7 @@
 mod key;
 mod listing;
 mod maintenance;
+mod nodes;
 mod print;
 mod seller;
 mod serve;
@@ -95,6 +96,13 @@ enum Top {
     /// Act on single listings.
     #[command(subcommand)]
     Listing(listing::ListingCommand),
+    /// List the servers on the database: which are trusted, how far each has come, and which are silent.
+    #[command(
+        after_help = "A node that renews its trust in its keys in memory is `trusted`. One that was silent for 1.8 s may not judge by \
+        them any more;\nafter a few seconds it is taken off the list, and no change of keys waits for it.\n\
+        BEHIND is how many changes of keys it does not obey yet; it is more than 0 for moments only."
+    )]
+    Nodes,
     /// Create the database if there is none and bring its schema up to this version. `serve` does so by itself.
     Migrate,
     /// Read the configuration and the database and say what is wrong. Changes nothing.
@@ -186,6 +194,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Top::User(command) => command.run(&common).await,
         Top::Key(command) => command.run(&common).await,
         Top::Listing(command) => command.run(&common).await,
+        Top::Nodes => nodes::run(&common).await,
         Top::Migrate => maintenance::migrate(&common).await,
         Top::Check(command) => command.run(&common).await,
     }

@@ -22,6 +22,8 @@ use crate::{
     },
 };
 
+const EPOCH: &str = "SELECT epoch FROM key_epoch WHERE one = 1";
+
 /// A node as it shows itself to the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeCard {
@@ -132,9 +134,15 @@ impl Db {
         Ok(())
     }
 
+    /// The revocation epoch at this moment.
+    pub async fn key_epoch(&self) -> Result<i64, DbError> {
+        Ok(on_vital!(self, |pool| sqlx::query_scalar(EPOCH)
+            .fetch_one(pool)
+            .await)?)
+    }
+
     /// What has changed since an epoch, all of one snapshot.
     pub async fn key_changes(&self, since: i64) -> Result<KeyChanges, DbError> {
-        const EPOCH: &str = "SELECT epoch FROM key_epoch WHERE one = 1";
         const KEYS: &str = "SELECT id, seller_id, digest, state FROM api_keys WHERE changed_epoch > $1 \
              UNION ALL SELECT id, seller_id, digest, 'staged' FROM staged_keys WHERE changed_epoch > $1";
         macro_rules! read {
@@ -261,8 +269,7 @@ impl Db {
 impl ScopedTx {
     /// The epoch as it is now. Under the owner's lock it is not before any change of the owner's keys.
     pub async fn present_epoch(&mut self) -> Result<i64, DbError> {
-        const SQL: &str = "SELECT epoch FROM key_epoch WHERE one = 1";
-        Ok(on_tx!(self.tx, |conn| sqlx::query_scalar(SQL)
+        Ok(on_tx!(self.tx, |conn| sqlx::query_scalar(EPOCH)
             .fetch_one(conn)
             .await)?)
     }

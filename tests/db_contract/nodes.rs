@@ -206,8 +206,10 @@ async fn contract_present_epoch(db: &Db) {
         let mut tx = db.begin_change(scope).await.expect("begins");
         tx.present_epoch().await.expect("answers")
     };
-    assert_eq!(present(scope).await, 0);
+    let read = async || db.key_epoch().await.expect("answers");
+    assert_eq!((present(scope).await, read().await), (0, 0));
     let (_, epoch) = rotate(db, scope, T).await;
+    assert_eq!(read().await, 1);
     assert_eq!(
         (epoch, present(scope).await, present(other).await),
         (1, 1, 1)

@@ -32,6 +32,7 @@
 
 mod cycle;
 mod figures;
+mod roster;
 mod wait;
 
 use std::{sync::Arc, time::Duration};
@@ -41,6 +42,7 @@ use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 
 pub use self::{
     figures::{CycleOutcome, Figures},
+    roster::{ListedNode, ListedTrust, Roster},
     wait::Waiting,
 };
 use super::{
