@@ -88,6 +88,8 @@ pub fn routes() -> Vec<Route> {
         GET   "/healthz"                    Anyone    ops::healthz;
         GET   "/readyz"                     Anyone    ops::readyz;
         GET   "/metrics"                    Operator  ops::metrics;
+        GET   "/nodes"                      Operator  pages::nodes::show;
+        GET   "/static/{file}"              Anyone    pages::assets::get;
         GET   "/api/v1/key"                 Seller    api::key::show;
         POST  "/api/v1/inventory"           Seller    api::inventory::post;
         PATCH "/api/v1/inventory"           Seller    api::inventory::patch;
@@ -98,7 +100,6 @@ pub fn routes() -> Vec<Route> {
         GET   "/api/v1/dealers/{slug}"      Seller    api::dealers::get;
 
         GET   "/"                           Visitor   pages::login::root;
-        GET   "/static/{file}"              Visitor   pages::assets::get;
         GET   "/docs"                       Visitor   pages::docs::index;
         GET   "/docs/{page}"                Visitor   pages::docs::page;
         GET   "/.well-known/security.txt"   Visitor   pages::security_txt::get;

@@ -241,7 +241,6 @@ impl Account {
                 (About::Nobody, plain(&[]))
             }
             ("GET", "/docs/{page}") => (About::Nobody, ("/docs/errors".into(), Vec::new())),
-            ("GET", "/static/{file}") => (About::Nobody, (style(), Vec::new())),
             ("GET", "/invitation") => (About::Nobody, with_token(&self.invitation)),
             ("GET", "/reset-password") => (About::Nobody, with_token(&self.reset)),
             ("POST", "/login") => (
@@ -398,7 +397,7 @@ fn phone_of(slug: &str) -> String {
 }
 
 /// Where the stylesheet is: its name follows from what is in it.
-fn style() -> String {
+pub fn style() -> String {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(include_str!("../../static/style.css"));
     let hash: String = digest[..6].iter().map(|b| format!("{b:02x}")).collect();

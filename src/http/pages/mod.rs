@@ -19,6 +19,7 @@ pub mod links;
 pub mod login;
 mod markdown;
 pub mod members;
+pub mod nodes;
 pub mod overview;
 pub mod profile;
 pub mod security_txt;
