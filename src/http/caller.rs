@@ -28,6 +28,10 @@ pub(super) struct Verified(pub(super) Caller, pub(super) IpAddr);
 #[derive(Clone, Copy)]
 pub(super) struct ClientAddress(pub(super) IpAddr);
 
+/// What the edge leaves with a request for a page: the id by which the log knows it.
+#[derive(Clone)]
+pub(super) struct RequestId(pub(super) Box<str>);
+
 /// The holder of a live Seller key.
 pub struct SellerCaller(Caller, IpAddr);
 
@@ -77,11 +81,14 @@ impl FromRequestParts<Arc<State>> for Browser {
 }
 
 /// Somebody who is signed in; anybody else is sent to sign in and comes back afterwards.
+#[derive(Clone)]
 pub struct SignedIn {
     /// Where the browser is and what it is.
     pub visitor: Visitor,
     /// The session.
     pub session: Session,
+    /// The id by which the log knows the request, for what goes wrong when the answer has begun.
+    pub request_id: String,
 }
 
 impl FromRequestParts<Arc<State>> for SignedIn {
@@ -108,7 +115,14 @@ impl SignedIn {
     async fn from_parts(parts: &Parts, state: &State, how: Use) -> Result<Self, Problem> {
         let visitor = visitor(parts);
         match find_session(&parts.headers, state, &visitor, how).await? {
-            Some(session) => Ok(Self { visitor, session }),
+            Some(session) => {
+                let id = parts.extensions.get::<RequestId>();
+                Ok(Self {
+                    visitor,
+                    session,
+                    request_id: id.map(|RequestId(id)| id.to_string()).unwrap_or_default(),
+                })
+            }
             None => {
                 // A form that was posted too late cannot be posted again by a redirect; its page can be shown.
                 let next = match parts.method {

@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use super::{
     State,
-    caller::{ClientAddress, Verified},
+    caller::{ClientAddress, RequestId, Verified},
     error::{ApiError, ApiProblem, Code},
     hosts,
     metrics::RefusedBecause,
@@ -147,6 +147,8 @@ async fn answer(
 
     let wants_page = !is_api && problem::wants_page(request.headers());
     if !is_api {
+        let id = RequestId(String::from_utf8_lossy(&id).into());
+        request.extensions_mut().insert(id);
         request.extensions_mut().insert(ClientAddress(client));
     }
     let path = tracing::enabled!(tracing::Level::DEBUG).then(|| loggable(request.uri().path()));

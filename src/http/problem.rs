@@ -109,14 +109,29 @@ impl Problem {
         )
     }
 
-    /// The page, with the id by which the log knows the request.
-    pub fn page(&self, request_id: &str) -> Response {
-        let page = ProblemPage {
+    /// What stands in the middle of the page, for one that was begun before this went wrong.
+    pub fn part(&self, request_id: &str) -> String {
+        let page = self.told(request_id);
+        match page.as_main().render() {
+            Ok(part) => part,
+            Err(error) => {
+                tracing::error!(%error, "a page cannot be written");
+                String::new()
+            }
+        }
+    }
+
+    fn told<'a>(&'a self, request_id: &'a str) -> ProblemPage<'a> {
+        ProblemPage {
             shell: Shell::of_problem(self.title, self.email.as_deref()),
             problem: self,
             request_id,
-        };
-        let mut response = Page::with_status(self.status, &page);
+        }
+    }
+
+    /// The page, with the id by which the log knows the request.
+    pub fn page(&self, request_id: &str) -> Response {
+        let mut response = Page::with_status(self.status, &self.told(request_id));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             let headers = response.headers_mut();
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -131,7 +146,7 @@ impl Problem {
 }
 
 #[derive(Template)]
-#[template(path = "problem.html")]
+#[template(path = "problem.html", blocks = ["main"])]
 struct ProblemPage<'a> {
     shell: Shell,
     problem: &'a Problem,

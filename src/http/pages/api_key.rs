@@ -4,6 +4,8 @@
 //! whichever other page is open; if the key has changed since, it is refused with 409 and shows nothing. So a page that is
 //! reloaded, gone back to, or posted again makes no key.
 //!
+//! While a change waits for a node, the page says for which (see [`super::while_waiting`]).
+//!
 //! Never: a key on any page but the answer to the act that made it.
 
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use super::{
     shell::Section,
     step_up::{Act, with_recent_password},
     when::When,
+    while_waiting::{Outcome, answer},
 };
 use crate::{
     accounts::sessions::Member,
@@ -35,8 +38,10 @@ use crate::{
     db::ListingFilter,
     inventory::listing::ListingStatus,
     keys::{
+        Keys,
         format::SecretKey,
         lifecycle::{Generated, KeyActError},
+        scope::SellerScope,
     },
 };
 
@@ -50,6 +55,11 @@ const CUT_OVER_PATH: &str = "/dashboard/settings/api-key/cut-over";
 const DISCARD_PATH: &str = "/dashboard/settings/api-key/discard";
 /// The field that says that the page with the clients was shown.
 const CONFIRMED: &str = "confirmed";
+/// What is said while an act waits whose answer shows a key.
+const KEY_FOLLOWS: &str = "Leave this page open: the new key is shown here, this once.";
+/// The same of other acts.
+const OUTCOME_FOLLOWS: &str = "This page says when it is done.";
+
 #[derive(Template)]
 #[template(path = "regenerate.html")]
 struct RegeneratePage {
@@ -60,7 +70,7 @@ struct RegeneratePage {
 }
 
 #[derive(Template)]
-#[template(path = "generated.html")]
+#[template(path = "generated.html", blocks = ["main"])]
 struct GeneratedPage<'a> {
     shell: Shell,
     slug: String,
@@ -77,7 +87,7 @@ struct GeneratedPage<'a> {
 }
 
 #[derive(Template)]
-#[template(path = "key_conflict.html")]
+#[template(path = "key_conflict.html", blocks = ["main"])]
 struct ConflictPage {
     shell: Shell,
     slug: String,
@@ -123,7 +133,13 @@ pub async fn generate(
         button: &format!("{verb} API Key for {}", member.name()),
         danger: has_key,
     };
-    let work = make(&state, &caller, &member, seen_version);
+    let own = Acting::new(&state, &caller, &member);
+    let work = answer(&state, &caller, &member, KEY_FOLLOWS, async move {
+        match own.keys().generate(own.scope(), seen_version).await {
+            Ok(made) => own.show_once(&made, false).await,
+            Err(error) => own.refused(error).await,
+        }
+    });
     with_recent_password(&state, &caller, &member, &form, act, work).await
 }
 
@@ -142,13 +158,13 @@ pub async fn prepare(
         button: &format!("Prepare next key for {}", member.name()),
         danger: false,
     };
-    let work = async {
-        let keys = &state.services.keys;
-        match keys.prepare(member.scope(), seen_version).await {
-            Ok(made) => Ok(show_once(&state, &caller, &member, &made, true).await),
-            Err(error) => refused(&state, &caller, &member, error).await,
+    let own = Acting::new(&state, &caller, &member);
+    let work = answer(&state, &caller, &member, KEY_FOLLOWS, async move {
+        match own.keys().prepare(own.scope(), seen_version).await {
+            Ok(made) => own.show_once(&made, true).await,
+            Err(error) => own.refused(error).await,
         }
-    };
+    });
     with_recent_password(&state, &caller, &member, &form, act, work).await
 }
 
@@ -167,13 +183,17 @@ pub async fn cut_over(
         button: &format!("Cut over to the next key of {}", member.name()),
         danger: true,
     };
-    let work = async {
-        let keys = &state.services.keys;
-        match keys.cut_over(member.scope(), seen_version).await {
-            Ok(_) => Ok(settings::done(&member, "cut-over", "api-key")),
-            Err(error) => refused(&state, &caller, &member, error).await,
+    let own = Acting::new(&state, &caller, &member);
+    let work = answer(&state, &caller, &member, OUTCOME_FOLLOWS, async move {
+        match own.keys().cut_over(own.scope(), seen_version).await {
+            Ok(done) => Ok(Outcome::SeeOther {
+                path: settings::done_path(&own.member, "cut-over", "api-key"),
+                title: "The next key is live",
+                text: format!("The key before it is dead {}.", done.receipt.in_words()),
+            }),
+            Err(error) => own.refused(error).await,
         }
-    };
+    });
     with_recent_password(&state, &caller, &member, &form, act, work).await
 }
 
@@ -192,13 +212,17 @@ pub async fn discard(
         button: &format!("Discard the next key of {}", member.name()),
         danger: true,
     };
-    let work = async {
-        let keys = &state.services.keys;
-        match keys.discard(member.scope(), seen_version).await {
-            Ok(_) => Ok(settings::done(&member, "discarded", "api-key")),
-            Err(error) => refused(&state, &caller, &member, error).await,
+    let own = Acting::new(&state, &caller, &member);
+    let work = answer(&state, &caller, &member, OUTCOME_FOLLOWS, async move {
+        match own.keys().discard(own.scope(), seen_version).await {
+            Ok(done) => Ok(Outcome::SeeOther {
+                path: settings::done_path(&own.member, "discarded", "api-key"),
+                title: "The next key is discarded",
+                text: format!("It is dead {}.", done.receipt.in_words()),
+            }),
+            Err(error) => own.refused(error).await,
         }
-    };
+    });
     with_recent_password(&state, &caller, &member, &form, act, work).await
 }
 
@@ -210,7 +234,7 @@ enum Seen {
     Changed(Response),
 }
 
-async fn as_seen(state: &State, caller: &SignedIn, form: &Fields) -> Result<Seen, Problem> {
+async fn as_seen(state: &Arc<State>, caller: &SignedIn, form: &Fields) -> Result<Seen, Problem> {
     let member = caller.actor_of_form(form)?;
     let seller = state.services.db.seller(member.scope()).await?;
     let seller = seller.ok_or_else(Problem::other_dealers)?;
@@ -225,83 +249,117 @@ async fn as_seen(state: &State, caller: &SignedIn, form: &Fields) -> Result<Seen
     if seller.key_version == version {
         Ok(Seen::Still(member, version))
     } else {
-        Ok(Seen::Changed(
-            conflict(state, caller, &member, false).await?,
-        ))
+        let own = Acting::new(state, caller, &member);
+        Ok(Seen::Changed(own.conflict(false).await?.into_response()))
     }
 }
 
-async fn refused(
-    state: &State,
-    caller: &SignedIn,
-    member: &Member,
-    error: KeyActError,
-) -> Result<Response, Problem> {
-    match error {
-        KeyActError::Conflict => conflict(state, caller, member, false).await,
-        KeyActError::NotShown(error) => {
-            tracing::error!(%error, "a key was made and could not be shown");
-            conflict(state, caller, member, true).await
-        }
-        KeyActError::Db(error) => Err(error.into()),
-        KeyActError::NothingLive | KeyActError::NothingStaged | KeyActError::StagedUnseen => {
-            Err(Problem::new(
-                StatusCode::CONFLICT,
-                "There is nothing to do this with",
-                format!("{}. Nothing was changed.", capital(&error.to_string())),
-            )
-            .with_way_on("/dashboard/settings", "Go to Settings"))
-        }
-        error => {
-            tracing::error!(%error, "an act on a key failed");
-            Err(Problem::internal())
-        }
-    }
+/// Who acts on the key of which Seller: all that an act needs that goes on behind a page that was begun.
+struct Acting {
+    state: Arc<State>,
+    caller: SignedIn,
+    member: Member,
 }
 
-async fn make(
-    state: &State,
-    caller: &SignedIn,
-    member: &Member,
-    seen_version: i64,
-) -> Result<Response, Problem> {
-    let keys = &state.services.keys;
-    match keys.generate(member.scope(), seen_version).await {
-        Ok(made) => Ok(show_once(state, caller, member, &made, false).await),
-        Err(error) => refused(state, caller, member, error).await,
+impl Acting {
+    fn new(state: &Arc<State>, caller: &SignedIn, member: &Member) -> Self {
+        Self {
+            state: Arc::clone(state),
+            caller: caller.clone(),
+            member: member.clone(),
+        }
     }
-}
 
-async fn show_once(
-    state: &State,
-    caller: &SignedIn,
-    member: &Member,
-    made: &Generated,
-    staged: bool,
-) -> Response {
-    let settings = &state.services.settings;
-    let page = GeneratedPage {
-        shell: Shell::inside(
-            if staged {
+    fn keys(&self) -> &Arc<Keys> {
+        &self.state.services.keys
+    }
+
+    fn scope(&self) -> SellerScope {
+        self.member.scope()
+    }
+
+    fn shell(&self, title: &str) -> Shell {
+        Shell::inside(title, Section::Settings, &self.caller.session, &self.member)
+    }
+
+    async fn refused(&self, error: KeyActError) -> Result<Outcome, Problem> {
+        match error {
+            KeyActError::Conflict => self.conflict(false).await,
+            KeyActError::NotShown(error) => {
+                tracing::error!(%error, "a key was made and could not be shown");
+                self.conflict(true).await
+            }
+            KeyActError::Db(error) => Err(error.into()),
+            KeyActError::NothingLive | KeyActError::NothingStaged | KeyActError::StagedUnseen => {
+                Err(Problem::new(
+                    StatusCode::CONFLICT,
+                    "There is nothing to do this with",
+                    format!("{}. Nothing was changed.", capital(&error.to_string())),
+                )
+                .with_way_on("/dashboard/settings", "Go to Settings"))
+            }
+            error => {
+                tracing::error!(%error, "an act on a key failed");
+                Err(Problem::internal())
+            }
+        }
+    }
+
+    async fn show_once(&self, made: &Generated, staged: bool) -> Result<Outcome, Problem> {
+        let settings = &self.state.services.settings;
+        let page = GeneratedPage {
+            shell: self.shell(if staged {
                 "Your next API key"
             } else {
                 "Your new API key"
+            }),
+            slug: self.member.slug().to_owned(),
+            name: self.member.name().to_owned(),
+            key: exposed(&made.secret),
+            staged,
+            replaced: made.replaced.is_some(),
+            receipt: made.receipt.in_words(),
+            base_url: &settings.base_url,
+            example: example(&self.state, &self.member).await,
+            security_contact: &settings.security_contact,
+        };
+        Outcome::shown(StatusCode::OK, &page, &page.as_main())
+    }
+
+    /// Tells whoever was slower, or posts a form again, that no key was made for them.
+    async fn conflict(&self, lost: bool) -> Result<Outcome, Problem> {
+        let (services, member) = (&self.state.services, &self.member);
+        let now = services.clock.now();
+        let (db, scope) = (&services.db, member.scope());
+        let keys = db.keys_of_seller(scope, 1).await?;
+        let has_key = keys.first().is_some_and(|key| key.state == "live");
+        let acts = db.newest_audit(scope, Some(ActKind::Keys), None, 1).await?;
+        let last = acts.first();
+        let own = format!("user:{}", self.caller.session.user());
+        let page = ConflictPage {
+            shell: self.shell(if lost {
+                "The new key was not shown"
+            } else {
+                "No key was made"
+            }),
+            slug: member.slug().to_owned(),
+            name: member.name().to_owned(),
+            by: match last {
+                Some(act) => name_of(&self.state, &act.actor).await?,
+                None => MARKETPLACE.to_owned(),
             },
-            Section::Settings,
-            &caller.session,
-            member,
-        ),
-        slug: member.slug().to_owned(),
-        name: member.name().to_owned(),
-        key: exposed(&made.secret),
-        staged,
-        replaced: made.replaced.is_some(),
-        receipt: made.receipt.in_words(),
-        base_url: &settings.base_url,
-        example: example(state, member).await,
-        security_contact: &settings.security_contact,
-    };
-    Page::with_status(StatusCode::OK, &page)
+            by_oneself: last.is_some_and(|act| act.actor == own),
+            at: last.map(|act| When::ago(act.at_us, now)),
+            expired: !has_key,
+            lost,
+        };
+        let status = if lost {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            StatusCode::CONFLICT
+        };
+        Outcome::shown(status, &page, &page.as_main())
+    }
 }
 
 /// The one place from which a page gets a key.
@@ -320,49 +378,4 @@ async fn example(state: &State, member: &Member) -> String {
         Ok([listing, ..]) => format!("/api/v1/inventory/{}", listing.vin),
         _ => "/api/v1/key".to_owned(),
     }
-}
-
-/// Tells whoever was slower, or posts a form again, that no key was made for them.
-async fn conflict(
-    state: &State,
-    caller: &SignedIn,
-    member: &Member,
-    lost: bool,
-) -> Result<Response, Problem> {
-    let services = &state.services;
-    let now = services.clock.now();
-    let (db, scope) = (&services.db, member.scope());
-    let keys = db.keys_of_seller(scope, 1).await?;
-    let has_key = keys.first().is_some_and(|key| key.state == "live");
-    let acts = db.newest_audit(scope, Some(ActKind::Keys), None, 1).await?;
-    let last = acts.first();
-    let own = format!("user:{}", caller.session.user());
-    let page = ConflictPage {
-        shell: Shell::inside(
-            if lost {
-                "The new key was not shown"
-            } else {
-                "No key was made"
-            },
-            Section::Settings,
-            &caller.session,
-            member,
-        ),
-        slug: member.slug().to_owned(),
-        name: member.name().to_owned(),
-        by: match last {
-            Some(act) => name_of(state, &act.actor).await?,
-            None => MARKETPLACE.to_owned(),
-        },
-        by_oneself: last.is_some_and(|act| act.actor == own),
-        at: last.map(|act| When::ago(act.at_us, now)),
-        expired: !has_key,
-        lost,
-    };
-    let status = if lost {
-        StatusCode::SERVICE_UNAVAILABLE
-    } else {
-        StatusCode::CONFLICT
-    };
-    Ok(Page::with_status(status, &page))
 }

@@ -28,6 +28,7 @@ mod shell;
 mod step_up;
 mod traffic;
 mod when;
+mod while_waiting;
 
 use askama::Template;
 use axum::{
@@ -74,17 +75,7 @@ impl<T: Template> Page<T> {
     /// The page under another status than 200.
     pub fn with_status(status: StatusCode, template: &T) -> Response {
         match template.render() {
-            Ok(html) => {
-                let mut response = Response::new(Body::from(html));
-                *response.status_mut() = status;
-                let headers = response.headers_mut();
-                headers.insert(
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("text/html; charset=utf-8"),
-                );
-                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-                response
-            }
+            Ok(text) => html(status, text),
             Err(error) => {
                 tracing::error!(%error, "a page cannot be written");
                 StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -97,6 +88,19 @@ impl<T: Template> IntoResponse for Page<T> {
     fn into_response(self) -> Response {
         Self::with_status(StatusCode::OK, &self.0)
     }
+}
+
+/// A page that is written already, or is being written.
+fn html(status: StatusCode, page: impl Into<Body>) -> Response {
+    let mut response = Response::new(page.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/html; charset=utf-8"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// Sends the browser to another page of ours, by GET.

@@ -351,10 +351,15 @@ fn place_line(place: &LocationRow) -> String {
 
 /// The page again, after a form of it was accepted.
 pub fn done(member: &Member, what: &str, section: &str) -> Response {
-    super::see_other(&format!(
+    super::see_other(&done_path(member, what, section))
+}
+
+/// Where it says so.
+pub fn done_path(member: &Member, what: &str, section: &str) -> String {
+    format!(
         "/dashboard/settings?seller={}&done={what}#{section}",
         member.slug()
-    ))
+    )
 }
 
 #[cfg(test)]
