@@ -4,16 +4,21 @@
 
 mod upgrade;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 
 use crate::support::{
     binary::{PASSWORD, Place, Served},
+    browser::{Browser, Gallery, Options},
     client::Client,
     fixtures::{VIN, record},
-    person::Person,
+    person::{Form, Person, words_of},
 };
+
+/// How long what must happen may take, on a machine busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A Seller with a key, and these nodes.
 async fn cluster<const N: usize>(names: [&str; N]) -> ([Served; N], Place, String) {
@@ -27,6 +32,33 @@ async fn cluster<const N: usize>(names: [&str; N]) -> ([Served; N], Place, Strin
 async fn status(node: &Served, key: &str) -> (u16, String) {
     let answer = Client::new(node.api, Some(key)).get("/api/v1/key").await;
     (answer.status.as_u16(), answer.reason())
+}
+
+/// Asks again and again until it is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The form by which an owner who is on the page before it replaces the key.
+async fn form_to_regenerate(owner: &mut Person) -> Form {
+    let page = owner.get("/dashboard/settings?seller=lone-star").await;
+    let asked = owner.send(&page.form_with_id("generate-api-key")).await;
+    asked.form_with_id("generate-api-key")
+}
+
+/// Reads an answer until this is in it; what was read.
+async fn read_until(answer: &mut reqwest::Response, part: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(part) {
+        let chunk = answer.chunk().await.expect("comes");
+        let chunk = chunk.unwrap_or_else(|| panic!("ended without {part:?}: {text}"));
+        text += &String::from_utf8_lossy(&chunk);
+    }
+    text
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -269,4 +301,220 @@ async fn a_node_past_its_trust_asks_the_database_for_each_request() {
         until(node, true).await;
     }
     database.close().await.expect("closes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_node_says_nothing_the_page_names_it_and_then_shows_the_key() {
+    let (nodes, place, old) = cluster(["a", "b"]).await;
+    let [stays, freezes] = nodes;
+    let mut owner = Person::owner_of(stays.api, "lone-star").await;
+    let form = form_to_regenerate(&mut owner).await;
+    freezes.signal("STOP");
+    let asked = Instant::now();
+    let mut answer = owner.post(&form).send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["cache-control"], "no-store");
+    let begun = read_until(&mut answer, "s at most.").await;
+    let named = asked.elapsed();
+    let words = words_of(&begun);
+    assert!(
+        words.contains("Waiting for the node b, which does not answer, 2."),
+        "{words}"
+    );
+    assert!(words.contains("Leave this page open"), "{words}");
+    assert!(!begun.contains("tr_live_"), "{begun}");
+    assert!(named < Duration::from_secs(2), "only after {named:?}");
+    let whole = begun + &read_until(&mut answer, "</html>").await;
+    assert!(answer.chunk().await.expect("ends").is_none());
+
+    let (_, key) = whole
+        .split_once("data-testid=\"api-key-value\">")
+        .expect("a key");
+    let key = &key[..46];
+    let words = words_of(&whole);
+    assert!(words.contains("The old key is dead on 2 of 2 nodes after"));
+    assert!(
+        words.contains("1 confirmed it, the trust of b ran out."),
+        "{words}"
+    );
+    assert_eq!(status(&stays, key).await.0, 200);
+    assert_eq!(status(&stays, &old).await, (401, "revoked".to_owned()));
+    freezes.signal("CONT");
+    assert_eq!(status(&freezes, &old).await, (401, "revoked".to_owned()));
+    assert_eq!(status(&freezes, key).await.0, 200);
+    let words = owner.get("/dashboard/settings/audit").await.words();
+    assert!(
+        words.contains("Old key dead on 2 of 2 nodes after"),
+        "{words}"
+    );
+    assert!(words.contains("the trust of b ran out"), "{words}");
+    drop(place);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_who_wait_at_once_one_is_shown_a_key_and_the_other_told_on_the_same_page() {
+    let (nodes, place, _) = cluster(["a", "b"]).await;
+    let [stays, freezes] = nodes;
+    let mut owner = Person::owner_of(stays.api, "lone-star").await;
+    let form = form_to_regenerate(&mut owner).await;
+    freezes.signal("STOP");
+    let (one, other) = tokio::join!(owner.post(&form).send(), owner.post(&form).send());
+    let (one, other) = (one.expect("an answer"), other.expect("an answer"));
+    assert_eq!((one.status().as_u16(), other.status().as_u16()), (200, 200));
+    let (one, other) = tokio::join!(one.text(), other.text());
+    let (one, other) = (one.expect("ends"), other.expect("ends"));
+    let shows = |text: &str| text.contains("data-testid=\"api-key-value\"");
+    assert!(shows(&one) ^ shows(&other), "{one}\n{other}");
+    let loser = if shows(&one) { &other } else { &one };
+    let words = words_of(loser);
+    assert!(words.contains("Waiting for the node b"), "{words}");
+    assert!(words.contains("No key was made for you"), "{words}");
+    assert!(!loser.contains("tr_live_"), "{loser}");
+    assert!(loser.trim_end().ends_with("</html>"));
+    freezes.signal("CONT");
+    drop((stays, place));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_waited_is_in_the_end_as_one_that_did_not() {
+    let (nodes, place, _) = cluster(["a", "b"]).await;
+    let [stays, freezes] = nodes;
+    let mut browser = Browser::start(Options::at(stays.api)).await;
+    browser.goto("/login").await;
+    browser.fill("email", "owner@lone-star.example").await;
+    browser.fill("password", PASSWORD).await;
+    browser.press("Sign in").await;
+    browser.press("Settings").await;
+    browser.press("Regenerate API Key for lone-star…").await;
+    freezes.signal("STOP");
+    browser.press("Regenerate API Key for lone-star").await;
+    let key = browser.find("[data-testid=api-key-value]").await;
+    assert_eq!(key.text().await.len(), 46);
+    let source = browser.source().await;
+    assert!(source.contains("Waiting for the node b"), "{source}");
+    let text = browser.text().await;
+    assert!(!text.contains("Waiting for"), "{text}");
+    assert!(text.contains("the trust of b ran out"), "{text}");
+    browser.assert_accessible("a page that waited").await;
+    Gallery::from_environment()
+        .take_all(&mut browser, "waited")
+        .await;
+    browser.press("I have stored the key").await;
+    assert!(browser.text().await.contains("The new key is in place."));
+    browser.assert_no_console_errors("a page that waited").await;
+    freezes.signal("CONT");
+    drop((stays, place));
+}
+
+/// The row of a node in what `truckradar nodes` answers.
+fn row<'a>(answer: &'a Value, name: &str) -> Option<&'a Value> {
+    let mut nodes = answer["nodes"].as_array().expect("a list").iter();
+    nodes.find(|node| node["name"] == name)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_node_is_told_of_by_the_command_and_the_page() {
+    let (nodes, place, _) = cluster(["a", "b"]).await;
+    let [stays, freezes] = nodes;
+    let admin = Client::new(stays.admin, None);
+    let page = async || admin.get("/nodes").await;
+    let list = || place.json(&["nodes"], "");
+    let listed = list();
+    for name in ["a", "b"] {
+        let node = row(&listed, name).expect("is listed");
+        assert_eq!(node["trust"], "trusted", "{listed}");
+        assert_eq!(
+            (&node["epoch"], &node["behind"]),
+            (&listed["epoch"], &0.into())
+        );
+        assert!(node["silent_ms"].as_i64().expect("a number") < 1_800);
+    }
+    let first = page().await;
+    assert_eq!((first.status.as_u16(), first.header("refresh")), (200, "2"));
+    let words = first.words();
+    assert!(words.contains("This node: a Trusted"), "{words}");
+    let (_, others) = words.split_once("Other nodes").expect("others");
+    assert!(others.contains("b Trusted"), "{others}");
+    assert!(words.contains("No change of keys that was made here waits."));
+    assert!(!words.contains("lone-star"), "{words}");
+    assert_eq!(admin.get("/nodes?refresh=no").await.header("refresh"), "");
+
+    freezes.signal("STOP");
+    until("the page says that it is silent", async || {
+        page().await.words().contains("b Silent for")
+    })
+    .await;
+    let listed = list();
+    let silent = row(&listed, "b").expect("is listed yet");
+    assert_eq!(silent["trust"], "lapsed", "{listed}");
+    let text = place.run(&["nodes"], "");
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains("b     silent for "), "{text}");
+    let mut browser = Browser::start(Options::at(stays.admin)).await;
+    browser.goto("/nodes?refresh=no").await;
+    Gallery::from_environment()
+        .take_all(&mut browser, "nodes-silent")
+        .await;
+    browser.assert_accessible("the nodes").await;
+    browser.assert_no_console_errors("the nodes").await;
+    until("it is off the list", async || row(&list(), "b").is_none()).await;
+    freezes.signal("CONT");
+    until("it is back", async || {
+        row(&list(), "b").is_some_and(|node| node["trust"] == "trusted")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_waits_is_on_the_page_of_the_node_that_made_it() {
+    let (nodes, place, _) = cluster(["a", "b"]).await;
+    let [stays, freezes] = nodes;
+    let mut owner = Person::owner_of(stays.api, "lone-star").await;
+    let form = form_to_regenerate(&mut owner).await;
+    freezes.signal("STOP");
+    let admin = Client::new(stays.admin, None);
+    let said = async {
+        until("the page says who is waited for", async || {
+            let words = admin.get("/nodes").await.words();
+            words.contains("Waiting for the node b, which does not answer")
+        })
+        .await;
+    };
+    let (answer, ()) = tokio::join!(owner.send(&form), said);
+    assert!(answer.shown_key().is_some());
+    let words = admin.get("/nodes").await.words();
+    assert!(words.contains("No change of keys that was made here waits."));
+    freezes.signal("CONT");
+    drop(place);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_cut_off_is_not_ready_and_says_so_until_it_is_back() {
+    let ([node], place, key) = cluster(["a"]).await;
+    let (api, admin) = (Client::new(node.api, None), Client::new(node.admin, None));
+    let ready = async |is: u16| {
+        until("readiness", async || api.get("/readyz").await.status == is).await;
+    };
+    ready(200).await;
+    place.on_server().turn_away().await;
+    ready(503).await;
+    let refused = Client::new(node.api, Some(&key)).get("/api/v1/key").await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.code(), "UNAVAILABLE");
+    assert_eq!(api.get("/healthz").await.status, 200);
+    // Not before the trust from before has run out.
+    until("the page says so", async || {
+        let page = admin.get("/nodes").await;
+        assert_eq!(page.status, 200);
+        page.words().contains("This node: a Not trusted")
+    })
+    .await;
+    let words = admin.get("/nodes").await.words();
+    assert!(words.contains("The database does not answer."), "{words}");
+    assert!(words.contains("lapsed "), "{words}");
+    place.on_server().let_in().await;
+    ready(200).await;
+    assert_eq!(status(&node, &key).await.0, 200);
+    let words = admin.get("/nodes").await.words();
+    assert!(words.contains("This node: a Trusted"), "{words}");
 }

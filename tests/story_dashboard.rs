@@ -283,6 +283,11 @@ async fn axe_finds_nothing_on_any_page_in_any_state() {
         look!(name);
     }
 
+    let admin = world.served.admin;
+    browser
+        .goto(&format!("http://{admin}/nodes?refresh=no"))
+        .await;
+    look!("nodes");
     browser
         .goto(&world.invite("ann@lone-star.example", "viewer"))
         .await;

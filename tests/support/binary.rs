@@ -69,6 +69,11 @@ impl Place {
         }
     }
 
+    /// The database on the PostgreSQL server.
+    pub fn on_server(&self) -> &postgres::Database {
+        self.server.as_ref().expect("is on a server")
+    }
+
     /// A command on this place's database, not yet run.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program());

@@ -45,6 +45,25 @@ impl Database {
         format!("{host}/{}", self.name)
     }
 
+    /// Ends every session and lets nobody in, as a network that is cut between a node and its database.
+    pub async fn turn_away(&self) {
+        self.let_in_if(false).await;
+        self.end_sessions("%").await;
+    }
+
+    /// Lets everybody in again.
+    pub async fn let_in(&self) {
+        self.let_in_if(true).await;
+    }
+
+    async fn let_in_if(&self, may: bool) {
+        let mut connection = PgConnection::connect(&self.server).await.expect("connects");
+        let sql = format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {may}", self.name);
+        let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection);
+        done.await.expect("is done");
+        connection.close().await.expect("closes");
+    }
+
     /// Ends the sessions whose last statement looks so.
     pub async fn end_sessions(&self, last_statement: &str) {
         const SQL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
