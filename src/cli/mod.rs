@@ -99,7 +99,7 @@ enum Top {
     /// List the servers on the database: which are trusted, how far each has come, and which are silent.
     #[command(
         after_help = "A node that renews its trust in its keys in memory is `trusted`. One that was silent for 1.8 s may not judge by \
-        them any more;\nafter a few seconds it is taken off the list, and no change of keys waits for it.\n\
+        them any more; after a few seconds it is taken off the list, and no change of keys waits for it.\n\
         BEHIND is how many changes of keys it does not obey yet; it is more than 0 for moments only."
     )]
     Nodes,
