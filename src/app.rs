@@ -313,10 +313,16 @@ async fn every<F: Future<Output = ()>>(
 
 /// Logs to standard error. Other crates' own messages are cut at "warn": some of them print headers at finer levels.
 pub fn start_logging(level: tracing::Level) {
-    use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+    use tracing_subscriber::{
+        filter::{LevelFilter, Targets},
+        layer::SubscriberExt,
+        util::SubscriberInitExt,
+    };
     let ours = Targets::new()
         .with_target("truckradar", level)
-        .with_default(level.min(tracing::Level::WARN));
+        .with_default(level.min(tracing::Level::WARN))
+        // It repeats what it does not know of the database's address, which may be a password.
+        .with_target("sqlx_postgres::options", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)

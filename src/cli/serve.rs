@@ -244,7 +244,9 @@ async fn fill_database(
     sellers: usize,
     listings: usize,
 ) -> anyhow::Result<Vec<SecretKey>> {
-    let db = Db::open(database).await?;
+    let db = Db::open(database)
+        .await
+        .with_context(|| format!("cannot open the database {database}"))?;
     db.migrate().await?;
     let keys = demo::fill_in_bulk(&db, Clock::system().now(), sellers, listings).await;
     db.close().await;

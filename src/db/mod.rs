@@ -88,15 +88,21 @@ impl fmt::Debug for DbUrl {
 }
 
 impl fmt::Display for DbUrl {
-    /// As it may be shown: without a password.
+    /// As it may be shown: without a password, which may stand before the host and in the query.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => path.display().fmt(f),
             Self::Postgres(address) => {
                 let rest = address.split_once("://").map_or("", |(_, rest)| rest);
-                let rest = rest.split('?').next().unwrap_or_default();
-                let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-                write!(f, "postgres://{place}")
+                let (before, place) = rest.rsplit_once('@').unwrap_or(("", rest));
+                // Where the password ends cannot be told if it holds what ends an address.
+                if before.contains(['/', '?', '#']) {
+                    return f.write_str("postgres://...");
+                }
+                let user = before.split(':').next().unwrap_or_default();
+                let at = if user.is_empty() { "" } else { "@" };
+                let place = place.split(['?', '#']).next().unwrap_or_default();
+                write!(f, "postgres://{user}{at}{place}")
             }
         }
     }
@@ -561,6 +567,23 @@ mod tests {
             "mysql://x",
         ] {
             assert!(bad.parse::<DbUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_shown_with_its_user_and_without_its_password() {
+        for (address, shown) in [
+            ("postgres://h/d", "postgres://h/d"),
+            ("postgres://u@h:1/d", "postgres://u@h:1/d"),
+            ("postgresql://u:pw@h/d?sslmode=require", "postgres://u@h/d"),
+            ("postgres://u:p@w@h/d", "postgres://u@h/d"),
+            ("postgres://u:p/w@h/d", "postgres://..."),
+            ("postgres://:pw@h/d", "postgres://h/d"),
+            ("postgres://h/d?user=u&password=pw", "postgres://h/d"),
+            ("postgres://h/d?password=p@pw", "postgres://..."),
+        ] {
+            let read: DbUrl = address.parse().expect(address);
+            assert_eq!(read.to_string(), shown);
         }
     }
 }

@@ -211,7 +211,45 @@ pub(super) async fn answered<T>(
     }
 }
 
+/// What an address may say after its `?`, besides `options[NAME]`.
+const PARAMETERS: [&str; 18] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
+
+/// Says which parameters of an address mean nothing here. The library's own warning, which is kept out of the log, repeats
+/// their values, and one may be a password.
+fn warn_of_unknown_parameters(address: &str) {
+    let query = address.split_once('?').map_or("", |(_, query)| query);
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let name = parameter.split('=').next().unwrap_or_default();
+        if !PARAMETERS.contains(&name) && !name.starts_with("options[") {
+            tracing::warn!(
+                name,
+                "the database's address has a parameter that means nothing here"
+            );
+        }
+    }
+}
+
 fn options(address: &str) -> Result<PgConnectOptions, DbError> {
+    warn_of_unknown_parameters(address);
     let options = PgConnectOptions::from_str(address)?.application_name("truckradar");
     let host = options.get_host();
     let address_of_host = host.trim_matches(['[', ']']).parse::<IpAddr>();
