@@ -275,7 +275,7 @@ async fn killed_at_random_moments_it_keeps_what_it_acknowledged() {
     } else {
         (8, 15, 150)
     };
-    let place = Arc::new(Place::new());
+    let place = Arc::new(Place::on_file());
     place.create_seller("lone-star");
     let done = Arc::new(Acknowledged::new(&Generate.by_program(&place)));
     let again = |act: KeyAct| done.keys().acknowledge(act, &act.by_program(&place));
@@ -337,7 +337,7 @@ async fn killed_at_random_moments_it_keeps_what_it_acknowledged() {
 /// A crash loses at most five seconds of counts.
 #[tokio::test]
 async fn counts_are_in_the_database_within_five_seconds() {
-    let place = Place::new();
+    let place = Place::on_file();
     let served = place.serve(&[]);
     place.create_seller("lone-star");
     let key = place.generate("lone-star");
@@ -374,7 +374,7 @@ async fn counts_are_in_the_database_within_five_seconds() {
 /// SIGTERM loses no count at all.
 #[tokio::test]
 async fn a_stop_writes_every_count() {
-    let place = Place::new();
+    let place = Place::on_file();
     let served = place.serve(&[]);
     place.create_seller("lone-star");
     let old = place.generate("lone-star");

@@ -243,7 +243,7 @@ async fn revoked(served: &Served) -> u64 {
 async fn two_keys(place: &Place) -> [String; 2] {
     let mut keys = Vec::new();
     for act in [Generate, Prepare] {
-        let made = act.by_socket(place).await;
+        let made = act.quickly(place).await;
         keys.push(made["key"].as_str().expect("a key").to_owned());
     }
     keys.try_into().expect("two")
@@ -263,7 +263,7 @@ async fn the_documents_clients_with_two_keys_change_over_on_401() {
         let mut caller = Caller::start(&place, &served, block, &keys);
         let refused = revoked(&served).await;
         assert_eq!(caller.call(), "200", "{}: before", block.place);
-        CutOver.by_socket(&place).await;
+        CutOver.quickly(&place).await;
         assert_eq!(caller.call(), "200", "{}: changes over", block.place);
         assert_eq!(caller.call(), "200", "{}: afterwards", block.place);
         assert_eq!(revoked(&served).await, refused + 1, "{}", block.place);
@@ -291,12 +291,12 @@ async fn the_documents_client_in_rust_is_what_is_compiled_here_and_changes_over_
         answer.expect("an answer").status().as_u16()
     };
     assert_eq!(call().await, 200, "before");
-    CutOver.by_socket(&place).await;
+    CutOver.quickly(&place).await;
     assert_eq!(call().await, 200, "changes over");
     assert_eq!(call().await, 200, "afterwards");
     assert_eq!(revoked(&served).await, 1);
     // With keys that are both dead it gives up after three times.
-    Generate.by_socket(&place).await;
+    Generate.quickly(&place).await;
     assert_eq!(call().await, 401);
     assert_eq!(revoked(&served).await, 4);
 }

@@ -198,7 +198,7 @@ async fn more_connections_than_there_is_room_for_are_turned_away_and_the_rest_se
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_database_is_503_and_reads_go_on() {
-    let place = Place::new();
+    let place = Place::on_file();
     let served = place.serve(&[]);
     place.create_seller("lone-star");
     let key = place.generate("lone-star");
@@ -256,7 +256,7 @@ async fn a_locked_database_is_503_and_reads_go_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_is_503_loses_nothing_acknowledged_and_heals() {
-    let place = Place::new();
+    let place = Place::on_file();
     place.create_seller("lone-star");
     let key = place.generate("lone-star");
     // A limit on the size of files stands for the end of the disk: writes beyond it fail, in the middle of a page if need
@@ -363,7 +363,7 @@ async fn a_full_disk_is_503_loses_nothing_acknowledged_and_heals() {
 /// A caller that hangs up in the middle of its own write or rotation leaves memory and database in step.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn hanging_up_leaves_nothing_half_done() {
-    let place = Place::new();
+    let place = Place::on_file();
     let served = place.serve(&[]);
     place.create_seller("lone-star");
     let key = place.generate("lone-star");
@@ -417,7 +417,7 @@ async fn hanging_up_leaves_nothing_half_done() {
 /// One dealer's flood of batches must not keep the operator from killing a key, that dealer's own above all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_key_is_killed_in_the_middle_of_a_flood_of_its_own_batches() {
-    let place = Place::new();
+    let place = Place::on_file();
     let served = place.serve(&[]);
     place.create_seller("lone-star");
     let key = place.generate("lone-star");
@@ -470,7 +470,7 @@ async fn a_key_is_killed_in_the_middle_of_a_flood_of_its_own_batches() {
 /// A body of very many tiny values is refused before it is taken apart: as values it would take a hundred times its size.
 #[tokio::test]
 async fn a_body_of_very_many_values_is_refused_and_costs_little_memory() {
-    let place = Place::new();
+    let place = Place::on_file();
     let served = place.serve(&[]);
     place.create_seller("lone-star");
     let client = Client::new(served.api, Some(&place.generate("lone-star")));
@@ -500,7 +500,7 @@ async fn a_body_of_very_many_values_is_refused_and_costs_little_memory() {
 /// Whoever holds a dead key cannot fill the disk by calling under ever new names.
 #[tokio::test]
 async fn a_flood_of_names_under_a_dead_key_leaves_few_rows() {
-    let place = Place::new();
+    let place = Place::on_file();
     let served = place.serve(&[]);
     place.create_seller("lone-star");
     let dead = place.generate("lone-star");

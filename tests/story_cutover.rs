@@ -252,7 +252,7 @@ async fn nobody_watches_longer_than_they_may() {
     let mut idle = owner.watch(LIVE).await;
     until(&mut idle, "Waiting").await;
     place
-        .change("UPDATE sessions SET seen_us = seen_us - 13 * 3600 * 1000000")
+        .change("UPDATE sessions SET seen_us = seen_us - 46800000000")
         .await;
     assert_ends(&mut idle, "for 12 hours there was nothing but watching").await;
 

@@ -7,6 +7,7 @@ use crate::support::{
     browser::{Browser, Gallery, Options, Scheme, WIDTHS},
     client::Client,
     fixtures::{VIN, record, vin},
+    person::path_in,
 };
 
 const OWNER: &str = "owner@lone-star.example";
@@ -45,9 +46,10 @@ impl World {
         (answer.status.as_u16(), reason)
     }
 
+    /// Where a link that a command prints leads, on this server.
     fn link(&self, args: &[&str]) -> String {
         let answer = self.place.json(args, "");
-        answer["link"].as_str().expect("a link").to_owned()
+        path_in(answer["link"].as_str().expect("a link")).to_owned()
     }
 
     fn invite(&self, email: &str, role: &str) -> String {

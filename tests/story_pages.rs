@@ -43,9 +43,8 @@ impl World {
         ];
         let invited = self.place.json(&args, "");
         let link = invited["link"].as_str().expect("a link");
-        let (_, path) = link
-            .split_once(&self.served.api.to_string())
-            .expect("leads here");
+        let base = self.place.base_of_links(self.served.api);
+        let path = link.strip_prefix(&base).expect("leads here");
         let mut person = Person::at(self.served.api);
         let page = person.get(path).await;
         assert_eq!(page.status, 200, "{}", page.text);
@@ -634,12 +633,8 @@ async fn a_forgotten_password_is_set_by_a_link_once() {
     let link = |answer: serde_json::Value| answer["link"].as_str().expect("a link").to_owned();
     let older = link(world.place.json(&args, ""));
     let newer = link(world.place.json(&args, ""));
-    let path = |link: &str| {
-        link.split_once(&world.served.api.to_string())
-            .expect("here")
-            .1
-            .to_owned()
-    };
+    let base = world.place.base_of_links(world.served.api);
+    let path = |link: &str| link.strip_prefix(&base).expect("here").to_owned();
     let mut person = Person::at(world.served.api);
     assert_eq!(person.get(&path(&older)).await.status, 410);
     let form = person.get(&path(&newer)).await.form("/reset-password");

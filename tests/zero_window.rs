@@ -16,8 +16,7 @@ use std::{
 
 use reqwest::Method;
 use serde_json::json;
-use sqlx::SqliteConnection;
-use truckradar::{control, operator::Command};
+use sqlx::AnyConnection;
 
 use self::judge::{Call, Landed, Life, Span, judge};
 use crate::support::{
@@ -110,9 +109,9 @@ async fn hammer(stage: Arc<Stage>, client: Client, number: usize, writes: bool) 
 }
 
 /// Rows that a key's writes have left in the database, read past the server.
-async fn rows_of(database: &mut SqliteConnection, key: usize) -> i64 {
-    sqlx::query_scalar("SELECT COUNT(*) FROM listings WHERE fields ->> 'source_provider_id' = $1")
-        .bind(format!("key-{key}"))
+async fn rows_of(database: &mut AnyConnection, key: usize) -> i64 {
+    sqlx::query_scalar("SELECT COUNT(*) FROM listings WHERE fields LIKE $1")
+        .bind(format!("%\"source_provider_id\":\"key-{key}\"%"))
         .fetch_one(database)
         .await
         .expect("the database can be read beside the server")
@@ -237,7 +236,7 @@ async fn no_dead_or_staged_key_is_accepted_and_no_write_of_one_lands_through_200
         let done = if number % 25 == 0 {
             tokio::task::block_in_place(|| act.by_program(&place))
         } else {
-            act.by_socket(&place).await
+            act.quickly(&place).await
         };
         let returned = Instant::now();
         for key in dying {
@@ -359,24 +358,11 @@ async fn of_two_who_replace_a_key_at_once_one_is_told_that_the_other_was_faster(
     place.create_seller("lone-star");
     let (mut winners, mut losers) = (Vec::new(), 0);
     for _ in 0..50 {
-        let file = place.database_file();
-        let asks: Vec<_> = (0..4)
-            .map(|_| {
-                let file = file.clone();
-                tokio::spawn(async move {
-                    let command = Command::KeyGenerate {
-                        seller: "lone-star".parse().expect("a slug"),
-                    };
-                    control::ask(&file, &command)
-                        .await
-                        .expect("can be asked")
-                        .expect("a server answers")
-                })
-            })
-            .collect();
+        let ask = || Generate.try_quickly(&place);
+        let asks = tokio::join!(ask(), ask(), ask(), ask());
         let mut newest = Vec::new();
-        for ask in asks {
-            match ask.await.expect("no panic") {
+        for answer in <[_; 4]>::from(asks) {
+            match answer {
                 Ok(made) => newest.push((
                     made["receipt"]["epoch"].as_i64().expect("an epoch"),
                     made["key"].as_str().expect("a key").to_owned(),
@@ -462,20 +448,10 @@ async fn a_seller_is_told_of_its_last_hundred_dead_keys() {
     let place = Place::new();
     let served = place.serve(&[]);
     place.create_seller("lone-star");
-    let command = || Command::KeyGenerate {
-        seller: "lone-star".parse().expect("a slug"),
-    };
     let mut keys = Vec::new();
     for _ in 0..104 {
-        let made = control::ask(&place.database_file(), &command())
-            .await
-            .expect("can be asked");
-        keys.push(
-            made.expect("a server answers").expect("not refused")["key"]
-                .as_str()
-                .expect("a key")
-                .to_owned(),
-        );
+        let made = Generate.quickly(&place).await;
+        keys.push(made["key"].as_str().expect("a key").to_owned());
     }
     let reasons = async |api| {
         let mut reasons = Vec::new();

@@ -209,8 +209,9 @@ async fn a_hostile_name_is_in_no_answer() {
     ];
     let link = dealership.place.json(&args, "")["link"].take();
     let link = link.as_str().expect("a link");
+    let base = dealership.place.base_of_links(at);
     assert!(
-        link.starts_with(&format!("http://{at}/invitation?token=")),
+        link.starts_with(&format!("{base}/invitation?token=")),
         "{link}"
     );
 }

@@ -242,7 +242,7 @@ async fn assert_goes_on(place: &Place, served: &Served, pair: &Pair, told: &str)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_step_an_act_on_keys_has_happened_or_has_not() {
-    let place = Arc::new(Place::new());
+    let place = Arc::new(Place::on_file());
     let mut served = place.serve(&[]);
     place.create_seller("lone-star");
     let mut crashes = 0;
@@ -322,7 +322,7 @@ enum Seen {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_the_moment_its_commit_can_be_seen_an_act_on_keys_has_happened() {
     let rounds = if full() { 25 } else { 2 };
-    let place = Arc::new(Place::new());
+    let place = Arc::new(Place::on_file());
     let mut served = place.serve(&[]);
     place.create_seller("lone-star");
     let mut inside = place.look_inside().await;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -11,7 +12,10 @@ use std::{
 };
 
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Connection, SqlSafeStr, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{
+    AnyConnection, AssertSqlSafe, Connection, PgConnection, SqlSafeStr, SqliteConnection,
+    sqlite::SqliteConnectOptions,
+};
 use tempfile::TempDir;
 
 use super::postgres;
@@ -26,6 +30,9 @@ pub fn program() -> &'static str {
     env!("CARGO_BIN_EXE_truckradar")
 }
 
+/// A table, one of its columns, and the SQL for what that holds as text.
+pub type Column = (String, String, String);
+
 /// A folder with a database in it, and whatever is started on that.
 pub struct Place {
     folder: TempDir,
@@ -34,7 +41,19 @@ pub struct Place {
 }
 
 impl Place {
+    /// On the engine that the stories are told on this time.
     pub fn new() -> Self {
+        match postgres::is_told_on() {
+            true => Self {
+                server: Some(postgres::Database::create_and_wait()),
+                ..Self::on_file()
+            },
+            false => Self::on_file(),
+        }
+    }
+
+    /// On SQLite whatever else is told: for what a file has and a server has not.
+    pub fn on_file() -> Self {
         let folder = tempfile::Builder::new()
             .prefix("tr-")
             .tempdir()
@@ -50,12 +69,17 @@ impl Place {
         let server = Some(postgres::Database::create().await);
         Self {
             server,
-            ..Self::new()
+            ..Self::on_file()
         }
     }
 
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Whether the database is on the PostgreSQL server: for what the engines do not have in common.
+    pub fn is_on_postgres(&self) -> bool {
+        self.server.is_some()
     }
 
     pub fn database_file(&self) -> PathBuf {
@@ -89,31 +113,80 @@ impl Place {
     }
 
     /// Reads the database past the server, to see what it really holds.
-    pub async fn look_inside(&self) -> SqliteConnection {
-        let options = SqliteConnectOptions::new()
-            .filename(self.database_file())
-            .read_only(true);
-        SqliteConnection::connect_with(&options)
-            .await
-            .expect("opens")
+    pub async fn look_inside(&self) -> AnyConnection {
+        sqlx::any::install_default_drivers();
+        let read_only = match &self.server {
+            Some(server) => server.url() + "?options=-c%20default_transaction_read_only%3Don",
+            None => self.database() + "?mode=ro",
+        };
+        AnyConnection::connect(&read_only).await.expect("opens")
+    }
+
+    /// Lists the columns in the engine's own words.
+    fn columns_sql(&self) -> &'static str {
+        match self.server {
+            Some(_) => {
+                "SELECT CAST(table_name AS TEXT), CAST(column_name AS TEXT), CASE data_type WHEN 'bigint' \
+                 THEN 'COALESCE(CAST(' || column_name || ' AS TEXT), ''NULL'')' ELSE 'quote_nullable(' || column_name || ')' END \
+                 FROM information_schema.columns WHERE table_schema = 'public' ORDER BY table_name, ordinal_position"
+            }
+            None => {
+                "SELECT t.name, c.name, 'quote(' || c.name || ')' FROM sqlite_master t JOIN pragma_table_info(t.name) c \
+                 WHERE t.type = 'table' ORDER BY t.name, c.cid"
+            }
+        }
+    }
+
+    /// Every table of the database with its columns, except those in which a library keeps its own accounts.
+    pub async fn columns(&self) -> Vec<Column> {
+        let mut inside = self.look_inside().await;
+        let found = sqlx::query_as(self.columns_sql()).fetch_all(&mut inside);
+        let mut columns: Vec<Column> = found.await.expect("answers");
+        columns.retain(|(table, ..)| !table.starts_with("sqlite") && !table.starts_with('_'));
+        columns
     }
 
     /// Every row of the database as text, to see whether anything changed. What merely counts or notes use is left out, and
-    /// so is what the server empties by itself: mails that wait.
+    /// so is what the server empties by itself: mails that wait; and the nodes, which say that they live.
     pub async fn everything(&self) -> Vec<String> {
-        let mut inside = self.look_inside().await;
-        let columns: Vec<(String, String)> = sqlx::query_as(
-            "SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND \
-             t.name NOT LIKE '%usage%' AND t.name NOT IN ('incidents', 'outbox') AND t.name NOT LIKE '\\_%' ESCAPE '\\' AND c.name <> 'seen_us' ORDER BY 1, c.cid",
-        )
-        .fetch_all(&mut inside)
+        self.rows(|table, column| {
+            !table.contains("usage")
+                && !["incidents", "outbox", "nodes"].contains(&table)
+                && column != "seen_us"
+        })
         .await
-        .expect("answers");
+    }
+
+    /// What an intruder would find who reads all that is stored: the bytes of every file of the place, and every row of a
+    /// database that is none of them.
+    pub async fn stored(&self) -> Vec<(String, Vec<u8>)> {
+        let paths = fs::read_dir(self.path()).expect("a folder");
+        let mut stored: Vec<(String, Vec<u8>)> = paths
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.is_file())
+            .map(|path| (path.display().to_string(), fs::read(&path).expect("a file")))
+            .collect();
+        let has_database = match &self.server {
+            Some(_) => {
+                let rows = self.rows(|_, _| true).await;
+                stored.push(("the database".to_owned(), rows.join("\n").into_bytes()));
+                rows.iter().any(|row| row.starts_with("sellers: "))
+            }
+            None => stored.iter().any(|(name, _)| name.ends_with("t.db")),
+        };
+        assert!(has_database, "there is a database to search");
+        stored
+    }
+
+    async fn rows(&self, is_told: impl Fn(&str, &str) -> bool) -> Vec<String> {
         let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (table, column) in columns {
-            let quoted = format!("'{column}=' || quote({column})");
-            tables.entry(table).or_default().push(quoted);
+        for (table, column, text) in self.columns().await {
+            if is_told(&table, &column) {
+                let quoted = format!("'{column}=' || {text}");
+                tables.entry(table).or_default().push(quoted);
+            }
         }
+        let mut inside = self.look_inside().await;
         let mut rows = Vec::new();
         for (table, columns) in tables {
             let sql = format!(
@@ -133,11 +206,28 @@ impl Place {
 
     /// Changes the database beside the server, as the passing of time would; one statement or several.
     pub async fn change(&self, sql: impl SqlSafeStr) {
-        let options = SqliteConnectOptions::new().filename(self.database_file());
-        let connection = SqliteConnection::connect_with(&options).await;
-        let mut connection = connection.expect("opens");
-        let changed = sqlx::raw_sql(sql).execute(&mut connection).await;
+        let sql = sqlx::raw_sql(sql);
+        let changed = match &self.server {
+            Some(server) => {
+                let connection = PgConnection::connect(&server.url()).await;
+                sql.execute(&mut connection.expect("opens")).await.map(drop)
+            }
+            None => {
+                let options = SqliteConnectOptions::new().filename(self.database_file());
+                let connection = SqliteConnection::connect_with(&options).await;
+                sql.execute(&mut connection.expect("opens")).await.map(drop)
+            }
+        };
         changed.expect("runs");
+    }
+
+    /// What links begin with that commands print beside a server which has no other address than this: on a file the
+    /// server makes them.
+    pub fn base_of_links(&self, api: SocketAddr) -> String {
+        match self.server {
+            Some(_) => "http://127.0.0.1:8080".to_owned(),
+            None => format!("http://{api}"),
+        }
     }
 
     /// Runs a command to its end.
@@ -319,16 +409,15 @@ impl Served {
     /// Waits until the log has a line of which this is part.
     pub fn wait_until_it_says(&self, part: &str) {
         let text = self.said.text.lock().expect("unharmed");
-        let (text, waited) = self
+        let (text, _) = self
             .said
             .more
             .wait_timeout_while(text, READY, |text| !text.contains(part))
             .expect("unharmed");
-        assert!(
-            !waited.timed_out(),
-            "it did not say {part:?}, but: {}",
-            *text
-        );
+        // Not under the lock, which whoever cleans up after a failure needs.
+        let said = text.clone();
+        drop(text);
+        assert!(said.contains(part), "it did not say {part:?}, but: {said}");
     }
 
     pub fn signal(&self, name: &str) {

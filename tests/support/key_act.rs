@@ -4,8 +4,11 @@ use std::io;
 
 use serde_json::Value;
 use truckradar::{
+    clock::Clock,
     control,
-    operator::{Answer, Command},
+    db::Db,
+    operator::{self, Answer, Command},
+    services::{Services, Settings},
 };
 
 use super::binary::Place;
@@ -54,8 +57,37 @@ impl KeyAct {
 
     /// The same, of a server that may be gone before it answers.
     pub async fn try_by_socket(self, place: &Place) -> io::Result<Option<Answer>> {
+        control::ask(&place.database_file(), &self.command()).await
+    }
+
+    /// As quickly as the place lets it be done beside a server; it must be done.
+    pub async fn quickly(self, place: &Place) -> Value {
+        self.try_quickly(place).await.expect("is not refused")
+    }
+
+    /// The same, where another may be quicker still.
+    pub async fn try_quickly(self, place: &Place) -> Answer {
+        if place.is_on_postgres() {
+            return self.in_this_process(place).await;
+        }
+        let answer = self.try_by_socket(place).await.expect("can be asked");
+        answer.expect("a server answers")
+    }
+
+    /// As the program does it on a database that it shares, without the start of a process.
+    async fn in_this_process(self, place: &Place) -> Answer {
+        let database = place.database().parse().expect("an address");
+        let db = Db::open_with(&database, 2).await.expect("opens");
+        let services = Services::start(db, Clock::system(), Settings::default(), None).await;
+        let services = services.expect("starts");
+        let answer = operator::perform(&services, self.command()).await;
+        services.db.close().await;
+        answer
+    }
+
+    fn command(self) -> Command {
         let seller = "lone-star".parse().expect("a slug");
-        let command = match self {
+        match self {
             Self::Generate => Command::KeyGenerate { seller },
             Self::Prepare => Command::KeyPrepare { seller },
             Self::CutOver => Command::KeyCutOver { seller },
@@ -64,7 +96,6 @@ impl KeyAct {
                 seller,
                 reason: REASON.to_owned(),
             },
-        };
-        control::ask(&place.database_file(), &command).await
+        }
     }
 }

@@ -11,6 +11,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 /// Names the server: `postgres://USER@HOST:PORT/postgres`.
 const VARIABLE: &str = "TRUCKRADAR_TEST_POSTGRES";
+/// Names the engine of the stories; SQLite unless it says `postgres`.
+const ENGINE: &str = "TRUCKRADAR_TEST_ENGINE";
 
 /// Exists as long as this value does.
 pub struct Database {
@@ -18,7 +20,17 @@ pub struct Database {
     name: String,
 }
 
+/// Whether the stories are told on PostgreSQL this time: `cargo xtask test` tells them on each engine.
+pub fn is_told_on() -> bool {
+    std::env::var_os(ENGINE).is_some_and(|engine| engine == "postgres")
+}
+
 impl Database {
+    /// The same for who cannot await it: a test's own runtime cannot be waited for from inside it.
+    pub fn create_and_wait() -> Self {
+        apart(Self::create())
+    }
+
     pub async fn create() -> Self {
         let server = std::env::var(VARIABLE).unwrap_or_else(|_| {
             panic!(
@@ -94,17 +106,9 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // A test's own runtime cannot be waited for from inside it, so the farewell gets a thread and runtime of its own.
-        let dropped = std::thread::scope(|scope| {
-            let farewell = scope.spawn(|| {
-                tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .expect("a runtime")
-                    .block_on(self.tell_server("DROP DATABASE"))
-            });
-            farewell.join()
-        });
+        let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            apart(self.tell_server("DROP DATABASE"));
+        }));
         // On the way out of a failed test the failure is what matters.
         assert!(
             dropped.is_ok() || std::thread::panicking(),
@@ -112,4 +116,16 @@ impl Drop for Database {
             self.name
         );
     }
+}
+
+/// Does the work on a thread and runtime of its own, and waits for it.
+fn apart<T: Send>(work: impl Future<Output = T> + Send) -> T {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("a runtime").block_on(work)
+    };
+    let done = std::thread::scope(|scope| scope.spawn(run).join());
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -27,15 +27,17 @@ What it does:
   3. Makes a folder under /tmp and starts a PostgreSQL in it, on a free port of 127.0.0.1.
      No other PostgreSQL on the machine is used or touched. As root, the server runs as the
      user postgres, because PostgreSQL refuses to run as root.
-  4. Runs `cargo test --workspace --no-fail-fast`, its output unchanged, with
+  4. Runs `cargo test --workspace --no-fail-fast`, its output unchanged, and then the test
+     program of the stories once more, which tells them on PostgreSQL this time. Both with
        TRUCKRADAR_TEST_POSTGRES  the address of that server
        TRUCKRADAR_TEST_AXE       the file of axe-core
+       TRUCKRADAR_TEST_ENGINE    postgres, the second time
        TMPDIR                    an empty folder
      and without the PG* and TRUCKRADAR_* variables of your shell, except
        TRUCKRADAR_TEST_SCREENSHOTS  the folder for pictures of pages, if you want them
   5. Stops the server and removes the folder, also after a failure, Ctrl-C or SIGTERM.
 
-It ends with cargo's exit code. It fails as well if the tests left a process running or a
+It ends with cargo's exit code, the worse of the two. It fails as well if the tests left a process running or a
 file in TMPDIR. It needs Linux, apt-get if something has to be installed, and a network the
 first time.
 ";

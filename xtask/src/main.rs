@@ -109,13 +109,15 @@ fn serve_and_run(
     let mut server = Server::start(programs, scratch, stop)?;
     say(&format!("PostgreSQL from {} runs", programs.display()));
 
-    let finished = run_tests(options, &mut server, axe, scratch, household, stop);
-    if finished.is_err() {
-        // The tests end before the server does, or they would fill the screen with lost connections.
-        household.end(&[server.pid()])?;
+    let mut code = 0;
+    for run in [Run::EveryTest, Run::StoriesOnPostgres] {
+        let finished = run_tests(run, options, &mut server, axe, scratch, household, stop);
+        if finished.is_err() {
+            // The tests end before the server does, or they would fill the screen with lost connections.
+            household.end(&[server.pid()])?;
+        }
+        code = code.max(exit_code(finished?));
     }
-    let status = finished?;
-    let mut code = exit_code(status);
 
     let left = household.left(&[server.pid()])?;
     if !left.is_empty() {
@@ -141,8 +143,52 @@ fn serve_and_run(
     Ok(code)
 }
 
+/// One run of cargo.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Run {
+    /// Everything; the stories are told on SQLite.
+    EveryTest,
+    /// The stories once more, on PostgreSQL.
+    StoriesOnPostgres,
+}
+
+/// The parts of the test program that the second run passes over: what they test is one engine, or none, or is tested on
+/// both by themselves.
+const NOT_ON_BOTH: [&str; 10] = [
+    "browser::",
+    "crash::",
+    "db_contract::",
+    "fuzz::",
+    "model::",
+    "nodes::",
+    "public_urls::",
+    "resilience::",
+    "tidy::",
+    "tls::",
+];
+
+impl Run {
+    fn arguments(self, only: Option<&str>) -> Vec<&str> {
+        let mut arguments = vec!["test", "--no-fail-fast"];
+        match self {
+            Self::EveryTest => {
+                arguments.push("--workspace");
+                arguments.extend(only);
+            }
+            Self::StoriesOnPostgres => {
+                arguments.extend(["--package", "truckradar", "--test", "stories"]);
+                arguments.extend(only);
+                arguments.push("--");
+                arguments.extend(NOT_ON_BOTH.iter().flat_map(|part| ["--skip", part]));
+            }
+        }
+        arguments
+    }
+}
+
 /// Runs cargo to its end, or fails as soon as the server is gone or we are told to stop.
 fn run_tests(
+    run: Run,
     options: &Options,
     server: &mut Server,
     axe: &Path,
@@ -153,9 +199,7 @@ fn run_tests(
     // Cargo names itself here, so the tests are built by the toolchain that built xtask.
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
-    command
-        .args(["test", "--workspace", "--no-fail-fast"])
-        .args(&options.only);
+    command.args(run.arguments(options.only.as_deref()));
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(misleads) {
             command.env_remove(name);
@@ -170,6 +214,10 @@ fn run_tests(
     if let Some(folder) = env::var_os(SCREENSHOTS).filter(|folder| !folder.is_empty()) {
         // The tests run in another folder than whoever named this one.
         command.env(SCREENSHOTS, std::path::absolute(folder)?);
+    }
+    if run == Run::StoriesOnPostgres {
+        say("the stories once more, on PostgreSQL");
+        command.env("TRUCKRADAR_TEST_ENGINE", "postgres");
     }
     if options.full {
         command.env("TRUCKRADAR_TEST_FULL", "1");
@@ -224,6 +272,23 @@ mod tests {
         assert_eq!(exit_code(ExitStatus::from_raw(0)), 0);
         assert_eq!(exit_code(ExitStatus::from_raw(101 << 8)), 101);
         assert_eq!(exit_code(ExitStatus::from_raw(9)), 137);
+    }
+
+    #[test]
+    fn the_second_run_tells_the_stories_that_were_asked_for() {
+        let arguments = Run::StoriesOnPostgres.arguments(Some("story_pages"));
+        let own = arguments.iter().position(|&word| word == "--");
+        let filter = arguments.iter().position(|&word| word == "story_pages");
+        assert!(
+            filter < own && arguments.contains(&"tidy::"),
+            "{arguments:?}"
+        );
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests");
+        let modules = std::fs::read_to_string(folder.join("main.rs")).unwrap();
+        for part in NOT_ON_BOTH {
+            let name = part.trim_end_matches("::");
+            assert!(modules.contains(&format!("\nmod {name};")), "{part}");
+        }
     }
 
     #[test]

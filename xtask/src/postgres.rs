@@ -73,7 +73,8 @@ impl Server {
                 .args(["-p", &port.to_string()])
                 // Nobody needs this data after a crash.
                 .args(["-c", "fsync=off"])
-                .args(["-c", "max_connections=200"])
+                // Each server under test has two dozen at most, and there are a few for each core.
+                .args(["-c", "max_connections=500"])
                 // In the folder, not in /dev/shm, where it would stay if the server had to be killed.
                 .args(["-c", "dynamic_shared_memory_type=mmap"])
                 .spawn()
