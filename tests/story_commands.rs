@@ -1260,6 +1260,70 @@ fn a_postgresql_that_does_not_answer_is_told_without_a_word_about_its_password()
     assert!(left.is_empty(), "{left:?}");
 }
 
+#[tokio::test]
+async fn every_command_works_on_postgresql_and_none_says_a_word_about_its_password() {
+    let (place, empty) = (Place::on_postgres().await, Place::on_postgres().await);
+    let with_password = |place: &Place| {
+        let address = place.database().replace('@', ":s3cret@");
+        format!("{address}?sslpassword=s3cret2")
+    };
+    let commands = acting_commands(place.path());
+    let is = |words: &[String], command: &str| words.join(" ").starts_with(command);
+    let mut said = String::new();
+    // The first is the server, which then runs.
+    let (serve, _) = commands
+        .iter()
+        .find(|(words, _)| is(words, "serve"))
+        .expect("one");
+    let serve: Vec<&str> = serve.iter().map(String::as_str).collect();
+    let mut serve = truckradar(&[&serve[..], &["--log", "trace"]].concat());
+    serve
+        .env("TRUCKRADAR_DATABASE", with_password(&place))
+        .current_dir(place.path());
+    let served = place.serve_by(serve);
+    for (number, (words, stdin)) in commands.iter().enumerate() {
+        if is(words, "serve") {
+            continue;
+        }
+        let place = if is(words, "demo") { &empty } else { &place };
+        // The owner is the one that the other commands name.
+        let words = words.iter().map(|word| match word.as_str() {
+            "a@b.example" => "owner@new.example",
+            word => word,
+        });
+        let words: Vec<&str> = words.collect();
+        let address = with_password(place);
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "printf %s \"$STDIN\" | \"$0\" \"$@\"", program()])
+            .args(&words)
+            .env("STDIN", stdin)
+            .env_remove("TRUCKRADAR_DATABASE")
+            .current_dir(place.path());
+        let ran = match number % 2 {
+            0 => finish(command.args(["--database", &address])),
+            _ => finish(command.env("TRUCKRADAR_DATABASE", &address)),
+        };
+        let refusal = match words[0] {
+            "listing" => "no dealer has an active listing",
+            "user" if words[1] == "remove" => "a dealer account needs an owner",
+            _ => "",
+        };
+        let code = i32::from(!refusal.is_empty());
+        assert_eq!(ran.code, Some(code), "{words:?}: {ran:?}");
+        assert!(ran.err.contains(refusal), "{words:?}: {ran:?}");
+        said += &(ran.out + &ran.err);
+    }
+    let made = place.json(&["key", "generate", "--seller", "new"], "");
+    assert_receipt(&made["receipt"], Some(&served));
+    let (code, log) = served.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    said += &log;
+    assert!(said.contains("postgres://truckradar@127.0.0.1"), "{said}");
+    assert!(said.contains("sslpassword"), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+}
+
 #[test]
 fn a_mistyped_database_address_is_not_repeated() {
     let place = Place::new();
