@@ -3,11 +3,12 @@
 //! tests.
 //!
 //! A block marked `sh` stands after a comment that says what status its last answer has. Within a document the blocks run
-//! in order, with a Seller of their own that lists nothing yet.
+//! in order, with a Seller of their own that lists nothing yet. The commands of one page are a walk, and are all run.
 //!
 //! Never: an example that is left out because it cannot be run.
 
 mod two_keys;
+mod walk;
 
 use std::{
     fs,
@@ -337,11 +338,11 @@ fn every_command_in_the_documents_is_one() {
                     let Some(arguments) = part.strip_prefix("truckradar ") else {
                         continue;
                     };
-                    let arguments = arguments
-                        .split(" < ")
-                        .next()
-                        .unwrap_or_default()
-                        .trim_end_matches('&');
+                    // What the shell reads, it reads; the program is asked about the rest.
+                    let cut =
+                        [" < ", " 2> "].map(|sign| arguments.find(sign).unwrap_or(arguments.len()));
+                    let arguments = &arguments[..cut[0].min(cut[1])];
+                    let arguments = arguments.trim_end_matches('&');
                     let line = format!("{} {arguments} --help", program());
                     let output = Command::new("sh")
                         .args(["-c", &line])

@@ -280,6 +280,7 @@ async fn axe_finds_nothing_on_any_page_in_any_state() {
         ("/docs/dealers", "docs-dealers"),
         ("/docs/errors", "docs-errors"),
         ("/docs/limits", "docs-limits"),
+        ("/docs/scaling", "docs-scaling"),
     ] {
         browser.goto(path).await;
         look!(name);

@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// The pages of the documentation in their order.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "/docs",
     "/docs/quickstart",
     "/docs/authentication",
@@ -23,6 +23,7 @@ const PAGES: [&str; 7] = [
     "/docs/dealers",
     "/docs/errors",
     "/docs/limits",
+    "/docs/scaling",
 ];
 
 const CONTACTS: [&str; 4] = [

@@ -19,9 +19,9 @@ Options:
 
 What it does:
   1. Looks for the programs the tests need: a PostgreSQL server, node 18 or newer with npm,
-     curl, chromium with its chromedriver. If one is missing it shows the apt-get line that
-     installs it and asks before running it. If one is still missing after that, it fails:
-     no test is skipped for it.
+     python3, curl, nginx, chromium with its chromedriver. If one is missing it shows the
+     apt-get line that installs it and asks before running it. If one is still missing after
+     that, it fails: no test is skipped for it.
   2. Lets npm fetch axe-core, which judges pages, into the folder of what cargo builds. It
      does so once, and again when another version is wanted.
   3. Makes a folder under /tmp and starts a PostgreSQL in it, on a free port of 127.0.0.1.

@@ -19,12 +19,13 @@ const NODE_MAJOR: u32 = 18;
 const DEBIAN_POSTGRES: &str = "/usr/lib/postgresql";
 
 /// What only has to be on PATH, in whatever version.
-const PROGRAMS: [(&str, Need); 5] = [
+const PROGRAMS: [(&str, Need); 6] = [
     ("npm", Need::Npm),
     ("python3", Need::Python),
     ("curl", Need::Curl),
     ("chromium", Need::Chromium),
     ("chromedriver", Need::Chromedriver),
+    ("nginx", Need::Nginx),
 ];
 
 /// One thing to be installed.
@@ -37,6 +38,7 @@ enum Need {
     Curl,
     Chromium,
     Chromedriver,
+    Nginx,
 }
 
 impl Need {
@@ -50,6 +52,7 @@ impl Need {
             Need::Curl => "curl",
             Need::Chromium => "chromium",
             Need::Chromedriver => "chromium-driver",
+            Need::Nginx => "nginx",
         }
     }
 
@@ -62,6 +65,7 @@ impl Need {
             Need::Curl => "curl",
             Need::Chromium => "chromium",
             Need::Chromedriver => "chromedriver",
+            Need::Nginx => "nginx",
         }
     }
 }
@@ -86,6 +90,10 @@ pub fn ensure(yes: bool) -> Result<PathBuf> {
         say(
             "Debian's package also sets up a server of its own on port 5432; the tests do not use it",
         );
+    }
+
+    if missing.contains(&Need::Nginx) {
+        say("Debian's package also starts a server of its own on port 80; the tests do not use it");
     }
 
     let allowed = yes || ci() || agreed()?;
@@ -149,9 +157,11 @@ fn find_postgres() -> Option<PathBuf> {
 }
 
 fn search_path() -> Vec<PathBuf> {
-    env::var_os("PATH")
-        .map(|path| env::split_paths(&path).collect())
-        .unwrap_or_default()
+    let path = env::var_os("PATH").unwrap_or_default();
+    // Debian keeps servers such as nginx out of a user's PATH.
+    env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
+        .collect()
 }
 
 fn is_program(path: &Path) -> bool {
@@ -294,7 +304,13 @@ mod tests {
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
         assert_eq!(
             missing(),
-            [Need::Npm, Need::Python, Need::Curl, Need::Chromedriver]
+            [
+                Need::Npm,
+                Need::Python,
+                Need::Curl,
+                Need::Chromedriver,
+                Need::Nginx
+            ]
         );
     }
 

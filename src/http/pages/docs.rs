@@ -5,7 +5,8 @@
 //! to, `security@truckradar.ai` and `sales@truckradar.ai`, a page names the configured one. That is done for each request,
 //! in the finished HTML, where these three stand as they are written.
 //!
-//! The operator's own document (`docs/operating.md`) is not served: whoever may need it has it beside the program.
+//! The operator's own document (`docs/operating.md`) is not served: whoever may need it has it beside the program. How the
+//! promise about dead keys is kept on several nodes (`docs/scaling.md`) is: whoever relies on it may want to know.
 //!
 //! Never: anything that needs a sign-in; a word about one Seller.
 
@@ -38,7 +39,7 @@ struct Source {
 }
 
 /// In the order in which they are best read.
-const SOURCES: [Source; 6] = [
+const SOURCES: [Source; 7] = [
     Source {
         name: "quickstart",
         about: "From a new account to the first unit listed, in six steps. Start here.",
@@ -68,6 +69,11 @@ const SOURCES: [Source; 6] = [
         name: "limits",
         about: "Every limit with its number: fair use, sizes, times, and what is kept for how long. Read it before you go live.",
         markdown: include_str!("../../../docs/limits.md"),
+    },
+    Source {
+        name: "scaling",
+        about: "How this server keeps its promise about dead keys on any number of nodes, what that assumes and costs. For whoever runs one.",
+        markdown: include_str!("../../../docs/scaling.md"),
     },
 ];
 
