@@ -5,6 +5,7 @@
 
 mod support;
 
+mod alerts;
 mod attack_pages;
 mod browser;
 mod crash;
