@@ -114,6 +114,8 @@ impl PgDb {
             Ok(first) => first?,
             Err(_) => return Err(sqlx::Error::PoolTimedOut.into()),
         }
+        // A change of keys is not to wait for its connection to be made.
+        drop(db.vital.acquire().await?);
         Ok(db)
     }
 
