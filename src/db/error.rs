@@ -45,6 +45,8 @@ impl From<sqlx::Error> for DbError {
             E::PoolTimedOut | E::PoolClosed | E::Io(_) | E::WorkerCrashed | E::Tls(_) => {
                 Self::Unavailable(error)
             }
+            // What a server sends that is about to end, or a load balancer that has none behind it.
+            E::Protocol(_) => Self::Unavailable(error),
             E::ColumnDecode { source, .. } => Self::Damaged(source.to_string()),
             _ => Self::Internal(error),
         }
@@ -67,7 +69,14 @@ fn passes(code: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::passes;
+    use super::{DbError, passes};
+
+    /// A load balancer takes the connection and ends it where it has no server: that is read as a broken greeting.
+    #[test]
+    fn a_server_that_breaks_off_is_one_that_cannot_answer_at_present() {
+        let error = sqlx::Error::Protocol("unexpected response from SSLRequest: 0x00".into());
+        assert!(matches!(DbError::from(error), DbError::Unavailable(_)));
+    }
 
     #[test]
     fn conditions_that_pass_are_told_from_defects() {
