@@ -14,6 +14,7 @@ mod docs_examples;
 mod fuzz;
 mod model;
 mod nodes;
+mod nodes_live;
 mod public_urls;
 mod resilience;
 mod route_coverage;

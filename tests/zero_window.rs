@@ -3,7 +3,7 @@
 //!
 //! Never: a rule judged while the history is still being made, or by another clock than the one host's.
 
-mod judge;
+pub mod judge;
 
 use std::{
     collections::HashSet,

@@ -37,17 +37,16 @@ pub type Column = (String, String, String);
 pub struct Place {
     folder: TempDir,
     /// Where the database is, if it is not a file in the folder.
-    server: Option<postgres::Database>,
+    server: Option<String>,
+    /// That database, if it is this place's own.
+    own: Option<postgres::Database>,
 }
 
 impl Place {
     /// On the engine that the stories are told on this time.
     pub fn new() -> Self {
         match postgres::is_told_on() {
-            true => Self {
-                server: Some(postgres::Database::create_and_wait()),
-                ..Self::on_file()
-            },
+            true => Self::on_own(postgres::Database::create_and_wait()),
             false => Self::on_file(),
         }
     }
@@ -61,14 +60,27 @@ impl Place {
         Self {
             folder,
             server: None,
+            own: None,
         }
     }
 
     /// The same with a database on the PostgreSQL server, which any number of servers may share.
     pub async fn on_postgres() -> Self {
-        let server = Some(postgres::Database::create().await);
+        Self::on_own(postgres::Database::create().await)
+    }
+
+    fn on_own(database: postgres::Database) -> Self {
         Self {
-            server,
+            server: Some(database.url()),
+            own: Some(database),
+            ..Self::on_file()
+        }
+    }
+
+    /// The same with a database that the test itself keeps, by its address.
+    pub fn on_database(url: String) -> Self {
+        Self {
+            server: Some(url),
             ..Self::on_file()
         }
     }
@@ -88,14 +100,14 @@ impl Place {
 
     pub fn database(&self) -> String {
         match &self.server {
-            Some(server) => server.url(),
+            Some(server) => server.clone(),
             None => format!("sqlite:{}", self.database_file().display()),
         }
     }
 
     /// The database on the PostgreSQL server.
     pub fn on_server(&self) -> &postgres::Database {
-        self.server.as_ref().expect("is on a server")
+        self.own.as_ref().expect("has a database of its own")
     }
 
     /// A command on this place's database, not yet run.
@@ -116,7 +128,7 @@ impl Place {
     pub async fn look_inside(&self) -> AnyConnection {
         sqlx::any::install_default_drivers();
         let read_only = match &self.server {
-            Some(server) => server.url() + "?options=-c%20default_transaction_read_only%3Don",
+            Some(server) => format!("{server}?options=-c%20default_transaction_read_only%3Don"),
             None => self.database() + "?mode=ro",
         };
         AnyConnection::connect(&read_only).await.expect("opens")
@@ -209,7 +221,7 @@ impl Place {
         let sql = sqlx::raw_sql(sql);
         let changed = match &self.server {
             Some(server) => {
-                let connection = PgConnection::connect(&server.url()).await;
+                let connection = PgConnection::connect(server).await;
                 sql.execute(&mut connection.expect("opens")).await.map(drop)
             }
             None => {

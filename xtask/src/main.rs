@@ -154,13 +154,16 @@ enum Run {
 
 /// The parts of the test program that the second run passes over: what they test is one engine, or none, or is tested on
 /// both by themselves.
-const NOT_ON_BOTH: [&str; 10] = [
+const NOT_ON_BOTH: [&str; 13] = [
+    "alerts::",
     "browser::",
     "crash::",
     "db_contract::",
     "fuzz::",
     "model::",
+    "docs_examples::walk",
     "nodes::",
+    "nodes_live::",
     "public_urls::",
     "resilience::",
     "tidy::",
