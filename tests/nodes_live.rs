@@ -21,7 +21,6 @@ mod changes;
 mod clients;
 mod faults;
 mod link;
-mod server;
 mod verdict;
 
 use std::{
@@ -40,10 +39,9 @@ use self::{
     changes::Changer,
     clients::{Stage, hammer},
     faults::{Fault, Log, Node, Trouble, Troublemaker},
-    server::OwnPostgres,
     verdict::{Case, judge_live},
 };
-use crate::support::{binary::Place, full};
+use crate::support::{binary::Place, full, own_postgres::OwnPostgres};
 
 const SLUGS: [&str; 2] = ["lone-star", "great-lakes"];
 const NODES: usize = 3;

@@ -260,7 +260,10 @@ fn options(address: &str) -> Result<PgConnectOptions, DbError> {
         || options.get_socket().is_some()
         || address_of_host.is_ok_and(|address| address.is_loopback());
     // Digests and people's addresses do not cross a network in the clear unless somebody says so.
-    let says_mode = address.contains("sslmode=") || std::env::var_os("PGSSLMODE").is_some();
+    let says_mode = ["sslmode=", "ssl-mode="]
+        .iter()
+        .any(|name| address.contains(name))
+        || std::env::var_os("PGSSLMODE").is_some();
     Ok(if is_local || says_mode {
         options
     } else {

@@ -14,10 +14,7 @@ use rand::{RngExt, rngs::StdRng, seq::SliceRandom};
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::sync::watch;
 
-use super::{
-    link::Link,
-    server::{Halt, OwnPostgres},
-};
+use super::link::Link;
 use crate::support::{
     binary::{Place, Served, program},
     client::Client,

@@ -10,6 +10,7 @@ pub mod dealership;
 pub mod fixtures;
 pub mod history;
 pub mod key_act;
+pub mod own_postgres;
 pub mod person;
 pub mod postgres;
 pub mod smtp;

@@ -6,13 +6,15 @@ use std::{
     fs::{self, File, Permissions},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
+
+use super::tls::Issued;
 
 /// Whom the server runs as when the tests run as root, which PostgreSQL refuses to be.
 const UNPRIVILEGED: &str = "postgres";
@@ -57,14 +59,7 @@ impl OwnPostgres {
         };
         fs::create_dir(server.data()).expect("a folder for the data");
         if is_root() {
-            let given = Command::new("chown")
-                .arg(format!("{UNPRIVILEGED}:{UNPRIVILEGED}"))
-                .arg(server.data())
-                .status();
-            assert!(
-                given.expect("chown runs").success(),
-                "there is a user {UNPRIVILEGED}"
-            );
+            server.give_away(&server.data());
         }
         let made = server
             .command("initdb")
@@ -102,6 +97,25 @@ impl OwnPostgres {
         PgConnection::connect(&url).await
     }
 
+    /// Has it speak TLS with this certificate, and to nobody who does not.
+    pub async fn speak_tls_only(&mut self, issued: &Issued) {
+        self.halt(Halt::Fast);
+        let file = |name: &str| self.data().join(name);
+        for (name, text) in [
+            ("server.crt", issued.cert.as_str()),
+            ("server.key", issued.key.as_str()),
+            ("pg_hba.conf", "hostssl all all 127.0.0.1/32 trust\n"),
+            ("postgresql.auto.conf", "ssl = on\n"),
+        ] {
+            fs::write(file(name), text).expect("writes");
+            fs::set_permissions(file(name), Permissions::from_mode(0o600)).expect("closes");
+            if is_root() {
+                self.give_away(&file(name));
+            }
+        }
+        self.go().await;
+    }
+
     /// Stops the server; it is gone when this returns.
     pub fn halt(&mut self, how: Halt) {
         let signal = match how {
@@ -134,6 +148,17 @@ impl OwnPostgres {
             assert!(Instant::now() < end, "not ready: {}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    fn give_away(&self, path: &Path) {
+        let given = Command::new("chown")
+            .arg(format!("{UNPRIVILEGED}:{UNPRIVILEGED}"))
+            .arg(path)
+            .status();
+        assert!(
+            given.expect("chown runs").success(),
+            "there is a user {UNPRIVILEGED}"
+        );
     }
 
     fn data(&self) -> PathBuf {
