@@ -293,6 +293,9 @@ fn the_judge_finds_what_isolated_nodes_and_writes_must_not_do() {
         (0, 1_000, 80_000, NO_ANSWER, None),
     ] {
         let (node, began, ended, status, vin) = broken;
-        assert_eq!(complaints(node, began, ended, status, vin), 1, "{broken:?}");
+        assert!(
+            complaints(node, began, ended, status, vin) > 0,
+            "{broken:?}"
+        );
     }
 }
