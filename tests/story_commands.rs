@@ -774,7 +774,7 @@ fn a_listing_is_released_for_the_next_dealer() {
 
 #[test]
 fn the_one_server_on_a_file_is_listed_while_it_runs() {
-    let place = Place::new();
+    let place = Place::on_file();
     run(&place, &["nodes"], "").assert_refused("there is no database");
     place.create_seller("lone-star");
     place.generate("lone-star");

@@ -149,14 +149,15 @@ impl PgDb {
         Ok(())
     }
 
-    /// Ends every session that holds this lock and whose transaction has lasted for longer than a change is to wait.
+    /// Ends every session that holds this lock and has done nothing for as long as a change is to wait: neither begun a
+    /// statement nor ended one. Whoever waited for the lock itself, got it and goes on is left alone.
     pub(super) async fn end_holders(&self, lock: i64) -> Result<(), DbError> {
         // The age is the server's own business, on its own clock.
         const SQL: &str = "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid \
              WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
              AND l.classid::bigint = (($1::bigint >> 32) & 4294967295) AND l.objid::bigint = ($1::bigint & 4294967295) \
-             AND a.xact_start < clock_timestamp() - make_interval(secs => $2)";
+             AND greatest(a.query_start, a.state_change) < clock_timestamp() - make_interval(secs => $2)";
         let ended = sqlx::query(SQL)
             .bind(lock)
             .bind(LOCK_PATIENCE.as_secs_f64() * 0.9);

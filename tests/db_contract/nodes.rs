@@ -277,3 +277,40 @@ async fn a_change_ends_who_sits_on_the_lock() {
     drop(innocent);
     db.close().await;
 }
+
+/// Changes that wait for each other, one after another for longer than one of them would wait for a writer, end nobody who
+/// goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_waited_for_long_is_not_ended_by_the_next_one() {
+    let database = postgres::Database::create().await;
+    let db = Db::open(&DbUrl::Postgres(database.url()))
+        .await
+        .expect("opens");
+    let (scope, _) = two_sellers(&db).await;
+    rotate(&db, scope, T).await;
+    let mut frozen = PgConnection::connect(&database.url())
+        .await
+        .expect("connects");
+    let lock = format!(
+        "BEGIN; SELECT pg_advisory_xact_lock_shared({})",
+        scope.seller().spread().cast_signed()
+    );
+    let locked = sqlx::raw_sql(AssertSqlSafe(lock))
+        .execute(&mut frozen)
+        .await;
+    locked.expect("is granted");
+    let change = |db: Db| async move {
+        let mut tx = db.begin_change(scope).await?;
+        // It holds the lock for longer than its waiting would allow, and does something all the while.
+        let until = Instant::now() + Duration::from_millis(1_500);
+        while Instant::now() < until {
+            tx.present_epoch().await?;
+        }
+        tx.commit().await
+    };
+    let changes = [beside(&db, change), beside(&db, change)];
+    for change in changes {
+        change.await.expect("no panic").expect("goes on to its end");
+    }
+    db.close().await;
+}

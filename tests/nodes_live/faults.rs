@@ -18,6 +18,7 @@ use super::link::Link;
 use crate::support::{
     binary::{Place, Served, program},
     client::Client,
+    own_postgres::{Halt, OwnPostgres},
 };
 
 /// The longest that a node is frozen or cut off, once in each of the long runs.

@@ -28,10 +28,11 @@ impl Scratch {
         let scratch = Self { folder };
         // The other user must get through to `pg`, whatever the umask says, but need not list the rest.
         set_mode(scratch.path(), 0o711)?;
-        for folder in [scratch.postgres(), scratch.work()] {
+        // And through to `w`: a test may have a PostgreSQL of its own there.
+        for (folder, mode) in [(scratch.postgres(), 0o700), (scratch.work(), 0o711)] {
             fs::create_dir(&folder)
                 .with_context(|| format!("could not make {}", folder.display()))?;
-            set_mode(&folder, 0o700)?;
+            set_mode(&folder, mode)?;
         }
         Ok(scratch)
     }
