@@ -5,10 +5,10 @@
 //! change commits, the table in memory is changed, and only then does the change return.
 //!
 //! *On PostgreSQL* any number of nodes share the database. Each keeps the whole key table in memory and believes it under a
-//! lease. Every [`CYCLE_EVERY`], and at once when it hears of a change, it runs one **cycle** ([`cycle`]): it notes the time;
+//! lease. Every [`CYCLE_EVERY`], and at once when it hears of a change, it runs one **cycle** (`cycle.rs`): it notes the time;
 //! commits its row in `nodes`, with its own count; reads, after that commit, in one snapshot, every change since the epoch
 //! that it knows; lets all its threads see them; commits the epoch that it judges by; and then trusts the table until
-//! [`TRUST`] after the time that it noted. A **change** ([`wait`]) commits, lists the nodes, and waits until every one of them
+//! [`TRUST`] after the time that it noted. A **change** (`wait.rs`) commits, lists the nodes, and waits until every one of them
 //! has committed this epoch or a later one, or until [`WAIT`] has passed since its commit: any trust that does not know of
 //! the change began before the commit and has run out by then. That is all; a hint (`NOTIFY`) only makes it quick.
 //!
