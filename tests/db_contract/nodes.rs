@@ -244,6 +244,22 @@ async fn a_listener_whose_connection_is_cut_knows() {
     db.close().await;
 }
 
+/// A session that holds a Seller's lock as a writer does, without the limits that ours have, and does nothing more.
+async fn frozen_writer(database: &postgres::Database, scope: SellerScope) -> PgConnection {
+    let mut frozen = PgConnection::connect(&database.url())
+        .await
+        .expect("connects");
+    let lock = format!(
+        "BEGIN; SELECT pg_advisory_xact_lock_shared({})",
+        scope.seller().spread().cast_signed()
+    );
+    let locked = sqlx::raw_sql(AssertSqlSafe(lock))
+        .execute(&mut frozen)
+        .await;
+    locked.expect("is granted");
+    frozen
+}
+
 /// A writer that has stopped inside its transaction, where the server's own limit does not end it, must not hold up a change
 /// of the key that authorised it.
 #[tokio::test(flavor = "multi_thread")]
@@ -254,16 +270,7 @@ async fn a_change_ends_who_sits_on_the_lock() {
         .expect("opens");
     let (scope, other) = two_sellers(&db).await;
     rotate(&db, scope, T).await;
-    // A session without the limits that ours have, which does nothing more.
-    let mut frozen = PgConnection::connect(&database.url())
-        .await
-        .expect("connects");
-    let lock = "BEGIN; SELECT pg_advisory_xact_lock_shared(";
-    let lock = format!("{lock}{})", scope.seller().spread().cast_signed());
-    let locked = sqlx::raw_sql(AssertSqlSafe(lock))
-        .execute(&mut frozen)
-        .await;
-    locked.expect("is granted");
+    let mut frozen = frozen_writer(&database, scope).await;
     let innocent = db.begin_write(other).await.expect("begins");
     let began = Instant::now();
     let changed = tokio::time::timeout(Duration::from_secs(10), rotate(&db, scope, T)).await;
@@ -288,17 +295,7 @@ async fn a_change_that_waited_for_long_is_not_ended_by_the_next_one() {
         .expect("opens");
     let (scope, _) = two_sellers(&db).await;
     rotate(&db, scope, T).await;
-    let mut frozen = PgConnection::connect(&database.url())
-        .await
-        .expect("connects");
-    let lock = format!(
-        "BEGIN; SELECT pg_advisory_xact_lock_shared({})",
-        scope.seller().spread().cast_signed()
-    );
-    let locked = sqlx::raw_sql(AssertSqlSafe(lock))
-        .execute(&mut frozen)
-        .await;
-    locked.expect("is granted");
+    let _frozen = frozen_writer(&database, scope).await;
     let change = |db: Db| async move {
         let mut tx = db.begin_change(scope).await?;
         // It holds the lock for longer than its waiting would allow, and does something all the while.
