@@ -150,13 +150,15 @@ impl PgDb {
     }
 
     /// Ends every session that holds this lock and has done nothing for as long as a change is to wait: neither begun a
-    /// statement nor ended one. Whoever waited for the lock itself, got it and goes on is left alone.
+    /// statement nor ended one. Whoever waited for the lock itself and has just got it, so
+    /// that its statement is old, or goes on since, is left alone.
     pub(super) async fn end_holders(&self, lock: i64) -> Result<(), DbError> {
         // The age is the server's own business, on its own clock.
         const SQL: &str = "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid \
              WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
              AND l.classid::bigint = (($1::bigint >> 32) & 4294967295) AND l.objid::bigint = ($1::bigint & 4294967295) \
+             AND NOT (a.state = 'active' AND a.query LIKE 'SELECT pg_advisory_xact_lock%') \
              AND greatest(a.query_start, a.state_change) < clock_timestamp() - make_interval(secs => $2)";
         let ended = sqlx::query(SQL)
             .bind(lock)
