@@ -3,6 +3,7 @@
 //! Never: a node that is told apart from another one by anything but its name.
 
 mod encrypted;
+mod history;
 mod upgrade;
 
 use std::time::{Duration, Instant};

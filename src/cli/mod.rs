@@ -293,17 +293,17 @@ async fn alone(db: Db, command: Command) -> anyhow::Result<Answer> {
 /// Tells on standard error, where the key is not, which nodes a change of keys waits for, once that takes longer than usual.
 async fn say_who_is_waited_for(services: &Services) -> Infallible {
     let mut waiting = services.keys.revocation.waiting();
-    let mut said = Vec::new();
+    let mut said = None;
     loop {
         let _ = waiting.changed().await;
         tokio::time::sleep(USUAL_WAIT).await;
         let changes = waiting.borrow_and_update().clone();
         for change in changes {
-            if change.nodes == said {
+            if said.as_ref() == Some(&change.whom) {
                 continue;
             }
             eprintln!("{}", change.in_words(services.clock.boot()));
-            said = change.nodes;
+            said = Some(change.whom);
         }
     }
 }

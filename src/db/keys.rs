@@ -7,7 +7,7 @@ use sqlx::{Connection, FromRow};
 
 use super::{
     Db, DbError, ScopedTx, Tx, on_db, on_tx,
-    postgres::{For, PgDb},
+    postgres::{For, PgDb, answered},
 };
 use crate::{
     clock::Time,
@@ -459,13 +459,13 @@ impl Db {
                     .await?;
             }
             Tx::Postgres(tx) => {
-                sqlx::query(POSTGRES)
+                let work = sqlx::query(POSTGRES)
                     .bind(json)
                     .bind(made_by)
                     .bind(at)
                     .bind(epoch)
-                    .execute(&mut **tx)
-                    .await?;
+                    .execute(&mut **tx);
+                answered(work).await?;
             }
         }
         Ok(())

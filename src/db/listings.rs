@@ -4,7 +4,7 @@
 
 use sqlx::FromRow;
 
-use super::{Db, DbError, ScopedTx, Tx, WriteTx, on_db, on_tx};
+use super::{Db, DbError, ScopedTx, Tx, WriteTx, on_db, on_tx, postgres::answered};
 use crate::{
     clock::Time,
     ids::{ListingId, SellerId},
@@ -14,6 +14,9 @@ use crate::{
     },
     keys::scope::SellerScope,
 };
+
+/// Tells the lock on a Seller's listings from the one on its keys.
+const LISTINGS: i64 = 0x6c69_7374_696e_6773;
 
 #[derive(FromRow)]
 struct ListingRow {
@@ -150,8 +153,7 @@ impl Db {
                 run!(sql!("fields ->> ", "INTEGER"), &db.reader)?
             }
             Self::Postgres(db) => {
-                super::answered(async { run!(sql!("fields::json ->> ", "bigint"), &db.pool) })
-                    .await?
+                answered(async { run!(sql!("fields::json ->> ", "bigint"), &db.pool) }).await?
             }
         };
         Ok(rows.into_iter().map(Listing::from).collect())
@@ -198,14 +200,30 @@ impl ScopedTx {
                     .await?
             }
             Tx::Postgres(tx) => {
-                sqlx::query_as(POSTGRES)
+                let work = sqlx::query_as(POSTGRES)
                     .bind(json)
                     .bind(seller)
-                    .fetch_all(&mut **tx)
-                    .await?
+                    .fetch_all(&mut **tx);
+                answered(work).await?
             }
         };
         Ok(rows.into_iter().map(Listing::from).collect())
+    }
+
+    /// Waits until no other transaction writes the Seller's listings, and keeps others from it until this one ends. They are
+    /// read, compared and written back as a whole: two at once would each undo what the other did. On SQLite the single writer
+    /// is this lock.
+    pub async fn lock_listings(&mut self) -> Result<(), DbError> {
+        let seller = self.scope.seller();
+        match &mut self.tx.inner {
+            Tx::Sqlite(_) => Ok(()),
+            Tx::Postgres(tx) => {
+                let locked = sqlx::query("SELECT pg_advisory_xact_lock($1)");
+                let locked = locked.bind(super::lock_number(seller) ^ LISTINGS);
+                answered(locked.execute(&mut **tx)).await?;
+                Ok(())
+            }
+        }
     }
 
     /// Writes listings of the scope's Seller, new or changed, in one statement; no VIN may occur twice.
@@ -238,11 +256,11 @@ impl ScopedTx {
                     .await?;
             }
             Tx::Postgres(tx) => {
-                sqlx::query(POSTGRES)
+                let work = sqlx::query(POSTGRES)
                     .bind(json)
                     .bind(seller)
-                    .execute(&mut **tx)
-                    .await?;
+                    .execute(&mut **tx);
+                answered(work).await?;
             }
         }
         Ok(())

@@ -47,7 +47,7 @@ pub use self::{
     mail::{Addressees, MailRow, NewMail},
     nodes::{KeyChanges, NodeCard, NodeRow},
     people::{LinkKind, LinkRow, MemberRow, MembershipRow, UserRow},
-    postgres::{CONNECTIONS as POSTGRES_CONNECTIONS, Listener},
+    postgres::{CHANGE_LOCK_TIMEOUT, CONNECTIONS as POSTGRES_CONNECTIONS, Heard, Listener},
     sellers::{DealerChange, LocationRow, NewSeller, SellerRow},
     sessions::SessionRow,
     usage::{ClientUse, FormerClient, OfKeys, RefusedClient, SlotUse, UsageRow},
@@ -95,8 +95,13 @@ impl fmt::Display for DbUrl {
             Self::Postgres(address) => {
                 let rest = address.split_once("://").map_or("", |(_, rest)| rest);
                 let (before, place) = rest.rsplit_once('@').unwrap_or(("", rest));
-                // Where the password ends cannot be told if it holds what ends an address.
-                if before.contains(['/', '?', '#']) {
+                let host = place.split(['/', '?', '#']).next().unwrap_or_default();
+                let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+                // Where the password ends cannot be told if it holds what ends an address; and where no host is named, it
+                // stands in that one's place.
+                if before.contains(['/', '?', '#'])
+                    || !(host.starts_with('[') || port.bytes().all(|c| c.is_ascii_digit()))
+                {
                     return f.write_str("postgres://...");
                 }
                 let user = before.split(':').next().unwrap_or_default();
@@ -331,7 +336,14 @@ impl Db {
     /// Opens a transaction that changes what keys of a Seller are good, or who may act for it; it waits until every write
     /// in flight has ended. [`DbError::Fenced`] as for a write.
     pub async fn begin_change(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
-        let mut tx = self.begin_for(For::Change).await?;
+        let place = match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(db) => Some(place_in(&db.changes).await?),
+        };
+        let mut tx = WriteTx {
+            _place: place,
+            ..self.begin_for(For::Change).await?
+        };
         let locked = tx.lock_owner(scope.seller(), Lock::Exclusive);
         match self {
             Self::Sqlite(_) => locked.await?,
@@ -581,6 +593,8 @@ mod tests {
             ("postgres://:pw@h/d", "postgres://h/d"),
             ("postgres://h/d?user=u&password=pw", "postgres://h/d"),
             ("postgres://h/d?password=p@pw", "postgres://..."),
+            ("postgres://u:pw/d", "postgres://..."),
+            ("postgres://u@[::1]:5433/d", "postgres://u@[::1]:5433/d"),
         ] {
             let read: DbUrl = address.parse().expect(address);
             assert_eq!(read.to_string(), shown);

@@ -117,10 +117,10 @@ impl Db {
     pub async fn note_cycle(&self, node: &NodeCard, cycle: i64) -> Result<(), DbError> {
         const SQLITE: &str = "INSERT INTO nodes (id, name, version, cycles, applied, started_us, renewed_us) \
              VALUES ($1, $2, $3, $4, -1, $5, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) \
-             ON CONFLICT (id) DO UPDATE SET cycles = max(cycles, excluded.cycles), renewed_us = excluded.renewed_us";
+             ON CONFLICT (id) DO UPDATE SET cycles = max(cycles, excluded.cycles)";
         const POSTGRES: &str = "INSERT INTO nodes AS n (id, name, version, cycles, applied, started_us, renewed_us) \
              VALUES ($1, $2, $3, $4, -1, $5, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)) \
-             ON CONFLICT (id) DO UPDATE SET cycles = greatest(n.cycles, excluded.cycles), renewed_us = excluded.renewed_us";
+             ON CONFLICT (id) DO UPDATE SET cycles = greatest(n.cycles, excluded.cycles)";
         let sql = self.of_engine(SQLITE, POSTGRES);
         on_writer!(self, lease, |pool| sqlx::query(sql)
             .bind(node.id)
@@ -187,8 +187,12 @@ impl Db {
     /// Commits that the node judges by this epoch; `false` if its row is gone.
     pub async fn acknowledge(&self, node: NodeId, epoch: i64) -> Result<bool, DbError> {
         // A late one never takes back a later one.
-        const SQL: &str = "UPDATE nodes SET applied = CASE WHEN applied > $2 THEN applied ELSE $2 END WHERE id = $1";
-        Ok(on_writer!(self, lease, |pool| sqlx::query(SQL)
+        const SQLITE: &str = "UPDATE nodes SET applied = CASE WHEN applied > $2 THEN applied ELSE $2 END, \
+             renewed_us = CAST(unixepoch('subsec') * 1000000 AS INTEGER) WHERE id = $1";
+        const POSTGRES: &str = "UPDATE nodes SET applied = CASE WHEN applied > $2 THEN applied ELSE $2 END, \
+             renewed_us = CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT) WHERE id = $1";
+        let sql = self.of_engine(SQLITE, POSTGRES);
+        Ok(on_writer!(self, lease, |pool| sqlx::query(sql)
             .bind(node)
             .bind(epoch)
             .execute(pool)

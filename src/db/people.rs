@@ -4,7 +4,7 @@
 
 use sqlx::FromRow;
 
-use super::{Db, DbError, ScopedTx, Tx, WriteTx, on_db, on_tx};
+use super::{Db, DbError, ScopedTx, Tx, WriteTx, on_db, on_tx, postgres::answered};
 use crate::{
     accounts::{Email, Role, tokens::TokenDigest},
     clock::Time,
@@ -207,10 +207,10 @@ impl WriteTx {
                     .await?
             }
             Tx::Postgres(tx) => {
-                sqlx::query_scalar(POSTGRES)
+                let work = sqlx::query_scalar(POSTGRES)
                     .bind(user)
-                    .fetch_optional(&mut **tx)
-                    .await?
+                    .fetch_optional(&mut **tx);
+                answered(work).await?
             }
         })
     }

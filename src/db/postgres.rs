@@ -18,9 +18,12 @@ use super::{ACQUIRE_TIMEOUT, DbError};
 pub const CONNECTIONS: u32 = 16;
 /// Connections for changes of keys, checks of single keys, and ending whoever sits on a lock. Floods of ordinary work do not
 /// touch them.
-const VITAL_CONNECTIONS: u32 = 6;
+const VITAL_CONNECTIONS: u32 = 8;
 /// Of those, how many may check single keys: changes must find one at any time.
 const CHECKS_AT_ONCE: usize = 3;
+/// Of those, how many changes may have, as each may wait for a lock: who ends the holder of that lock must find one, and who
+/// lists the nodes.
+const CHANGES_AT_ONCE: usize = 3;
 /// Connections for cycles, which nothing else may hold up; the second is for when the first no longer answers. The listener
 /// has one of its own besides.
 const LEASE_CONNECTIONS: u32 = 2;
@@ -30,6 +33,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 /// How long that, or taking a connection back, may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// For how long a connection on which nothing is heard is taken to be alive. A firewall may have forgotten it.
+const LISTENER_QUIET: Duration = Duration::from_secs(60);
 /// How long the rule on keys waits for one of its connections.
 const VITAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a change of keys waits for its owner's lock before it ends whoever holds it for as long.
@@ -46,7 +51,9 @@ const SESSION: &str = "SET default_transaction_isolation = 'read committed'; \
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 /// A node that freezes inside a write must not hold its locks for ever.
 const BEGIN_WRITE: &str = "BEGIN; SET LOCAL statement_timeout = '1s'";
-/// A change waits for writes in flight, and then for those who were to end but did not.
+/// How long a change waits for writes in flight, and then for those who were to end but did not; [`BEGIN_CHANGE`] says it to
+/// the server.
+pub const CHANGE_LOCK_TIMEOUT: Duration = Duration::from_secs(4);
 const BEGIN_CHANGE: &str = "BEGIN; SET LOCAL statement_timeout = '4s'";
 /// One snapshot of the primary for all that is read.
 pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -64,6 +71,8 @@ pub struct PgDb {
     pub(super) ordinary_writes: Arc<Semaphore>,
     /// Of the vital ones, those that may check single keys.
     pub(super) checks: Arc<Semaphore>,
+    /// And those that changes may have.
+    pub(super) changes: Arc<Semaphore>,
 }
 
 /// What a transaction is for.
@@ -107,6 +116,7 @@ impl PgDb {
             lease,
             ordinary_writes: Arc::new(Semaphore::new(writers.max(1))),
             checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
+            changes: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
         };
         // A pool would try again and again where a wrong address is to be told at once.
         let first = async { db.unlimited().await?.close().await.map_err(DbError::from) };
@@ -114,8 +124,9 @@ impl PgDb {
             Ok(first) => first?,
             Err(_) => return Err(sqlx::Error::PoolTimedOut.into()),
         }
-        // A change of keys is not to wait for its connection to be made.
-        drop(db.vital.acquire().await?);
+        // A change of keys is not to wait for its connections to be made: one that it is on, one that tells of it.
+        let (one, other) = tokio::join!(db.vital.acquire(), db.vital.acquire());
+        drop((one?, other?));
         Ok(db)
     }
 
@@ -150,15 +161,16 @@ impl PgDb {
     }
 
     /// Ends every session that holds this lock and has done nothing for as long as a change is to wait: neither begun a
-    /// statement nor ended one. Whoever waited for the lock itself and has just got it, so
-    /// that its statement is old, or goes on since, is left alone.
+    /// statement nor ended one. Left alone is whoever waited for the lock itself and has just got it, so that its statement is
+    /// old; and whoever waits, for another lock or for a standby to take its commit: the server's own limits end that.
     pub(super) async fn end_holders(&self, lock: i64) -> Result<(), DbError> {
         // The age is the server's own business, on its own clock.
         const SQL: &str = "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid \
              WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
              AND l.classid::bigint = (($1::bigint >> 32) & 4294967295) AND l.objid::bigint = ($1::bigint & 4294967295) \
-             AND NOT (a.state = 'active' AND a.query LIKE 'SELECT pg_advisory_xact_lock%') \
+             AND NOT (a.state = 'active' AND (a.query LIKE 'SELECT pg_advisory_xact_lock%' \
+             OR a.wait_event_type = 'Lock' OR a.wait_event = 'SyncRep')) \
              AND greatest(a.query_start, a.state_change) < clock_timestamp() - make_interval(secs => $2)";
         let ended = sqlx::query(SQL)
             .bind(lock)
@@ -181,6 +193,15 @@ impl PgDb {
     }
 }
 
+/// What a [`Listener`] has heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// That keys have changed.
+    Change,
+    /// Nothing for so long that the connection may be dead without anybody having closed it: make another one.
+    Nothing,
+}
+
 /// Hears of changes of keys, on a connection of its own.
 pub struct Listener(PgListener);
 
@@ -190,18 +211,24 @@ impl Listener {
             .max_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(PgConnectOptions::clone(&db.vital.connect_options()));
-        let mut listener = PgListener::connect_with(&alone).await?;
-        // Whoever waits is to know of a connection that was lost, to look for what it missed.
-        listener.eager_reconnect(false);
-        listener.listen(CHANNEL).await?;
-        Ok(Self(listener))
+        let listen = async {
+            let mut listener = PgListener::connect_with(&alone).await?;
+            // Whoever waits is to know of a connection that was lost, to look for what it missed.
+            listener.eager_reconnect(false);
+            listener.listen(CHANNEL).await?;
+            Ok(listener)
+        };
+        Ok(Self(answered(listen).await?))
     }
 
-    /// Waits until keys have changed. An error: the connection is lost, and with it perhaps a hint.
-    pub async fn heard(&mut self) -> Result<(), DbError> {
-        match self.0.try_recv().await? {
-            Some(_) => Ok(()),
-            None => Err(DbError::Unavailable(sqlx::Error::WorkerCrashed)),
+    /// Waits until keys have changed, or until nothing was heard for some time. An error: the connection is lost, and with it
+    /// perhaps a hint.
+    pub async fn heard(&mut self) -> Result<Heard, DbError> {
+        match tokio::time::timeout(LISTENER_QUIET, self.0.try_recv()).await {
+            Ok(Ok(Some(_))) => Ok(Heard::Change),
+            Ok(Ok(None)) => Err(DbError::Unavailable(sqlx::Error::WorkerCrashed)),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Ok(Heard::Nothing),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use sqlx::FromRow;
 
-use super::{Db, DbError, ScopedTx, Tx, WriteTx, on_db, on_tx};
+use super::{Db, DbError, ScopedTx, Tx, WriteTx, on_db, on_tx, postgres::answered};
 use crate::{
     accounts::{Plan, Slug},
     clock::Time,
@@ -194,11 +194,8 @@ impl WriteTx {
                     .await?;
             }
             Tx::Postgres(tx) => {
-                sqlx::query(POSTGRES)
-                    .bind(json)
-                    .bind(at)
-                    .execute(&mut **tx)
-                    .await?;
+                let work = sqlx::query(POSTGRES).bind(json).bind(at).execute(&mut **tx);
+                answered(work).await?;
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use sqlx::FromRow;
 
-use super::{Db, DbError, Tx, on_db};
+use super::{Db, DbError, Tx, on_db, postgres::answered};
 use crate::{
     clock::Time,
     ids::{KeyId, SellerId},
@@ -210,14 +210,12 @@ impl Db {
                     .await?;
             }
             Tx::Postgres(tx) => {
-                sqlx::query(CLIENTS_POSTGRES)
+                let work = sqlx::query(CLIENTS_POSTGRES)
                     .bind(&clients)
-                    .execute(&mut **tx)
-                    .await?;
-                sqlx::query(COUNTS_POSTGRES)
-                    .bind(&json)
-                    .execute(&mut **tx)
-                    .await?;
+                    .execute(&mut **tx);
+                answered(work).await?;
+                let work = sqlx::query(COUNTS_POSTGRES).bind(&json).execute(&mut **tx);
+                answered(work).await?;
             }
         }
         tx.commit().await

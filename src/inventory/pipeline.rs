@@ -153,8 +153,9 @@ pub async fn ingest(
     vins: &[Vin],
 ) -> Result<Vec<RecordResult>, DbError> {
     let mut tx = db.begin_write(scope).await?;
-    // Read under the writer's lock, so that times follow the order of commits: whoever asks for what changed since the
-    // newest time it has seen misses nothing.
+    tx.lock_listings().await?;
+    // Read under the lock, so that a Seller's times follow the order of commits: whoever asks for what changed since the newest
+    // time it has seen misses nothing, as far as the clocks of the machines agree that serve it.
     let now = clock.now();
     let mut known: HashMap<Vin, Known> = HashMap::with_capacity(vins.len());
     for listing in tx.listings_of(vins).await? {
@@ -175,11 +176,13 @@ pub async fn ingest(
             outcome,
         });
     }
-    let changed: Vec<Listing> = known
+    let mut changed: Vec<Listing> = known
         .into_values()
         .filter(|known| known.changed)
         .filter_map(|known| known.own)
         .collect();
+    // Of two Sellers who begin to list the same VINs one finds them taken, instead of each waiting for the other.
+    changed.sort_unstable_by_key(|listing| listing.vin);
     tx.upsert_listings(&changed).await?;
     tx.commit().await?;
     Ok(results)

@@ -157,6 +157,7 @@ impl Inventory {
         let own = Arc::clone(self);
         run_to_end(async move {
             let mut tx = own.db.begin_write(scope).await?;
+            tx.lock_listings().await?;
             let known = tx.listings_of(&[vin]).await?;
             let others = known.iter().any(|listing| listing.seller != scope.seller());
             let mine = known

@@ -126,10 +126,10 @@ impl Keys {
         let key = KeyId::new();
         let turn = self.revocation.turn(&self.clock).await;
 
-        let mut tx = self.db.begin_change(scope).await?;
+        let mut tx = self.begin_change(scope).await?;
         let now = self.clock.now();
         if !is_at(&mut tx, seen_version).await? {
-            return self.too_late(&turn, tx).await;
+            return self.refused(&turn, tx, KeyActError::Conflict).await;
         }
         let mut change = Change::of(scope);
         let staged = tx.end_staging(StagedBecomes::Discarded, now).await?;
@@ -184,12 +184,14 @@ impl Keys {
         let key = KeyId::new();
         let turn = self.revocation.turn(&self.clock).await;
 
-        let mut tx = self.db.begin_change(scope).await?;
+        let mut tx = self.begin_change(scope).await?;
         let now = self.clock.now();
         if !is_at(&mut tx, seen_version).await? {
-            return self.too_late(&turn, tx).await;
+            return self.refused(&turn, tx, KeyActError::Conflict).await;
         }
-        tx.live_key().await?.ok_or(KeyActError::NothingLive)?;
+        if tx.live_key().await?.is_none() {
+            return self.refused(&turn, tx, KeyActError::NothingLive).await;
+        }
         let mut change = Change::of(scope);
         let before = tx.end_staging(StagedBecomes::Discarded, now).await?;
         change.died(before);
@@ -234,14 +236,16 @@ impl Keys {
         seen_version: i64,
     ) -> Result<CutOver, KeyActError> {
         let turn = self.revocation.turn(&self.clock).await;
-        let mut tx = self.db.begin_change(scope).await?;
+        let mut tx = self.begin_change(scope).await?;
         let now = self.clock.now();
         if !is_at(&mut tx, seen_version).await? {
-            return self.too_late(&turn, tx).await;
+            return self.refused(&turn, tx, KeyActError::Conflict).await;
         }
-        let staged = tx.staged_key().await?.ok_or(KeyActError::NothingStaged)?;
+        let Some(staged) = tx.staged_key().await? else {
+            return self.refused(&turn, tx, KeyActError::NothingStaged).await;
+        };
         if staged.shown_us.is_none() {
-            return Err(KeyActError::StagedUnseen);
+            return self.refused(&turn, tx, KeyActError::StagedUnseen).await;
         }
         let mut change = Change::of(scope);
         // The old one first: the database itself admits one live key.
@@ -283,10 +287,10 @@ impl Keys {
         seen_version: i64,
     ) -> Result<Discarded, KeyActError> {
         let turn = self.revocation.turn(&self.clock).await;
-        let mut tx = self.db.begin_change(scope).await?;
+        let mut tx = self.begin_change(scope).await?;
         let now = self.clock.now();
         if !is_at(&mut tx, seen_version).await? {
-            return self.too_late(&turn, tx).await;
+            return self.refused(&turn, tx, KeyActError::Conflict).await;
         }
         let mut change = Change::of(scope);
         let Some((key, digest)) = tx.end_staging(StagedBecomes::Discarded, now).await? else {
@@ -320,7 +324,7 @@ impl Keys {
 
     async fn expire_now(&self, scope: SellerScope, reason: String) -> Result<Expired, KeyActError> {
         let turn = self.revocation.turn(&self.clock).await;
-        let mut tx = self.db.begin_change(scope).await?;
+        let mut tx = self.begin_change(scope).await?;
         let now = self.clock.now();
         tx.key_version().await?.ok_or(KeyActError::NoSuchSeller)?;
         let mut change = Change::of(scope);
@@ -354,11 +358,30 @@ impl Keys {
         self.revocation.nothing_to_do(turn, tx, db, clock).await
     }
 
-    /// The refusal of an act that somebody else's came before. Whoever is told that the key is another one may take the one
-    /// before it for dead: so it is, everywhere, when they are told.
-    async fn too_late<T>(&self, turn: &Turn<'_>, tx: ScopedTx) -> Result<T, KeyActError> {
+    /// The refusal of an act that somebody else's came before, or that was done already. Whoever is told that things are
+    /// otherwise may take the key before for dead: so it is, everywhere, when they are told.
+    async fn refused<T>(
+        &self,
+        turn: &Turn<'_>,
+        tx: ScopedTx,
+        why: KeyActError,
+    ) -> Result<T, KeyActError> {
         self.nothing_to_do(turn, tx).await?;
-        Err(KeyActError::Conflict)
+        Err(why)
+    }
+
+    /// Waits until whatever has changed about the scope's keys by now is obeyed everywhere, as an act that is refused does:
+    /// for whoever tells a person that a key is another one by now.
+    pub async fn obeyed(&self, scope: SellerScope) -> Result<(), DbError> {
+        let turn = self.revocation.turn(&self.clock).await;
+        let tx = self.begin_change(scope).await?;
+        self.nothing_to_do(&turn, tx).await?;
+        Ok(())
+    }
+
+    async fn begin_change(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
+        let (db, clock) = (&self.db, &self.clock);
+        self.revocation.begin_change(db, clock, scope).await
     }
 
     /// The end of every act: what is too old is forgotten, the act is written down, told to the owners, counted and

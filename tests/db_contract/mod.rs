@@ -80,6 +80,7 @@ contracts! {
     changes_of_one_seller_come_one_after_another: contract_change_waits_for_change;
 
     a_listing_is_made_once_and_then_changed: contract_upsert_listings;
+    two_who_write_listings_of_one_seller_take_turns: contract_lock_listings;
     what_is_known_of_some_vins_is_ones_own_and_what_others_offer: contract_listings_of;
     the_text_of_a_listing_comes_back_byte_for_byte: contract_listing_text;
     a_vin_is_offered_by_one_seller_at_a_time: contract_one_active_listing;
@@ -1131,6 +1132,40 @@ async fn on_postgresql_writes_wait_for_nobody_but_a_change_of_their_own_seller()
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Listings.
+
+/// Each reads what is there and writes it back with its own change: neither undoes the other's.
+async fn contract_lock_listings(db: &Db) {
+    let (scope, other) = two_sellers(db).await;
+    let first = listing(scope, vin(1), r#"{"price":1}"#);
+    upsert(db, scope, &[first]).await.expect("stored");
+    let mut one = db.begin_write(scope).await.expect("begins");
+    one.lock_listings().await.expect("its turn");
+    if db.is_shared() {
+        // Of another Seller's nobody waits.
+        let mut tx = db.begin_write(other).await.expect("begins");
+        tx.lock_listings().await.expect("its turn");
+    }
+    let mut second = beside(db, async move |db| {
+        let mut tx = db.begin_write(scope).await?;
+        tx.lock_listings().await?;
+        let mut found = tx.listings_of(&[vin(1)]).await?.remove(0);
+        found.status = ListingStatus::Sold;
+        tx.upsert_listings(&[found]).await?;
+        tx.commit().await
+    });
+    still_waits(&mut second, &mut one).await;
+    let mut found = one.listings_of(&[vin(1)]).await.expect("reads").remove(0);
+    found.fields = r#"{"price":2}"#.to_owned();
+    one.upsert_listings(&[found]).await.expect("stored");
+    one.commit().await.expect("commits");
+    ended(second).await.expect("its turn");
+    let now = db.listing(scope, vin(1)).await.expect("reads");
+    let now = now.expect("is there");
+    assert_eq!(
+        (now.status, now.fields.as_str()),
+        (ListingStatus::Sold, r#"{"price":2}"#)
+    );
+}
 
 async fn contract_upsert_listings(db: &Db) {
     let (scope, other) = two_sellers(db).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use truckradar::{
-    db::{NodeCard, NodeRow},
+    db::{Heard, NodeCard, NodeRow},
     ids::NodeId,
     keys::table::TableChange,
 };
@@ -226,7 +226,8 @@ async fn contract_hints(db: &Db) {
     db.hint_at_change().await.expect("is sent");
     if let Some(mut listener) = listener {
         let heard = tokio::time::timeout(Duration::from_secs(10), listener.heard()).await;
-        heard.expect("in time").expect("heard");
+        let heard = heard.expect("in time").expect("heard");
+        assert_eq!(heard, Heard::Change);
     }
 }
 

@@ -249,6 +249,8 @@ async fn as_seen(state: &Arc<State>, caller: &SignedIn, form: &Fields) -> Result
     if seller.key_version == version {
         Ok(Seen::Still(member, version))
     } else {
+        // The page names the key as replaced: then it is dead on every node, though the change may not have returned yet.
+        state.services.keys.obeyed(member.scope()).await?;
         let own = Acting::new(state, caller, &member);
         Ok(Seen::Changed(own.conflict(false).await?.into_response()))
     }

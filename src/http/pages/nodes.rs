@@ -126,7 +126,7 @@ pub async fn show(Shared(state): Shared<Arc<State>>, Query(query): Query) -> Res
         waiting: waiting
             .borrow()
             .iter()
-            .map(|change| format!("Epoch {}: {}", change.epoch, change.in_words(now)))
+            .map(|change| change.in_words(now))
             .collect(),
         others: others(services, card, roster),
     };

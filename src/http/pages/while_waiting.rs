@@ -20,7 +20,12 @@ use super::{
     Shell, html,
     shell::Section,
 };
-use crate::{accounts::sessions::Member, clock::Clock, ids::SellerId, keys::revocation::Waiting};
+use crate::{
+    accounts::sessions::Member,
+    clock::Clock,
+    ids::SellerId,
+    keys::revocation::{Waiting, Whom},
+};
 
 /// A change that waits for longer is told of; the usual one is not worth a page.
 const USUAL_WAIT: Duration = Duration::from_millis(200);
@@ -174,8 +179,8 @@ struct Begun {
     seller: SellerId,
     waiting: watch::Receiver<Vec<Waiting>>,
     clock: Clock,
-    /// The nodes that were named last.
-    said: Option<Vec<String>>,
+    /// Who was named last.
+    said: Option<Whom>,
     meanwhile: &'static str,
     begin: Option<String>,
     /// Gone when the page has ended.
@@ -212,10 +217,10 @@ impl Begun {
         let own = all.iter().filter(|change| change.seller == self.seller);
         // Of two changes the later one is the longer wait.
         let change = own.max_by_key(|change| change.until)?;
-        if self.said.as_ref() == Some(&change.nodes) {
+        if self.said.as_ref() == Some(&change.whom) {
             return None;
         }
-        self.said = Some(change.nodes.clone());
+        self.said = Some(change.whom.clone());
         let line = WaitingFor {
             sentence: &change.in_words(self.clock.boot()),
             meanwhile: self.meanwhile,

@@ -5,18 +5,20 @@
 //!
 //! Never: two cycles at a time; trust from a cycle that was given up; a row missed and trust kept.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
 use super::{CYCLE_EVERY, CycleOutcome, LEASE, Revocation, TRUST, WAIT};
 use crate::{
     clock::{BootTime, Clock},
-    db::{Db, DbError, Listener, NodeCard},
+    db::{Db, DbError, Heard, Listener, NodeCard},
     ids::NodeId,
-    keys::table::Trust,
+    keys::table::{Snapshot, Trust},
 };
 
 /// How soon a cycle that failed is followed by another one.
-const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(100);
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// How long reading the whole table may take; a million keys take some seconds.
+const READ_ANEW_MAX: Duration = Duration::from_secs(120);
 
 impl Revocation {
     /// Runs cycle after cycle, hears hints, and sweeps, all for as long as the process serves.
@@ -34,6 +36,11 @@ impl Revocation {
         let mut failing = false;
         loop {
             number += 1;
+            if self.history_lost.load(Ordering::Relaxed)
+                && let Err(error) = self.begin_anew(card, db).await
+            {
+                tracing::warn!(%error, "the key table cannot be read anew; trying on");
+            }
             let began = clock.boot();
             let cycle = self.cycle(card, number, db, clock);
             // A longer one brings no trust any more. What is still on its way is thrown away, or arrives and does no harm.
@@ -79,18 +86,23 @@ impl Revocation {
         db: &Db,
         clock: &Clock,
     ) -> Result<CycleOutcome, DbError> {
+        if self.history_lost.load(Ordering::Relaxed) {
+            return Ok(CycleOutcome::Failed);
+        }
         let began = clock.boot();
         db.note_cycle(card, number).await?;
         let known = self.snapshot().epoch;
         let changes = db.key_changes(known).await?;
         let epoch = changes.epoch;
         if epoch < known {
+            // It lost commits, or is another one. What it does from here on may use the same numbers again, so nothing that
+            // this node knows may be added to.
+            self.table.distrust();
+            self.history_lost.store(true, Ordering::Relaxed);
             return Err(DbError::Damaged(format!(
-                "the database is at epoch {epoch}, and was at {known} before: it lost commits, or is another one. \
-                 Start this node anew"
+                "the database is at epoch {epoch}, and was at {known} before; the key table is read anew"
             )));
         }
-        self.figures.saw_epoch(epoch);
         if epoch > known {
             let change = changes.for_table(|ids| self.snapshot().digests_of(ids));
             // Seen by all threads before it is acknowledged; believed for no longer than the table before it was.
@@ -104,6 +116,28 @@ impl Revocation {
         self.figures.renewed(self.snapshot().trust, now);
         self.table.trust(Trust::Until(began.after(TRUST)));
         Ok(CycleOutcome::Renewed)
+    }
+
+    /// Reads the whole table anew, believing nothing meanwhile. What the node said of itself goes first: it was about the
+    /// other history.
+    async fn begin_anew(&self, card: &NodeCard, db: &Db) -> Result<(), DbError> {
+        self.table.distrust();
+        db.give_row_back(card.id).await?;
+        let (keys, epoch) = match tokio::time::timeout(READ_ANEW_MAX, db.all_keys()).await {
+            Ok(read) => read?,
+            Err(_) => {
+                let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                return Err(DbError::Unavailable(late.into()));
+            }
+        };
+        self.table
+            .replace(Snapshot::build(keys, Trust::Lapsed, epoch));
+        self.history_lost.store(false, Ordering::Relaxed);
+        tracing::warn!(
+            epoch,
+            "the key table was read anew, as the database had gone back"
+        );
+        Ok(())
     }
 
     /// Has a cycle run at once whenever there is a hint that keys have changed, or whenever one may have been missed.
@@ -122,15 +156,16 @@ impl Revocation {
         };
         // Whatever was said before is not heard.
         self.stale.notify_one();
-        loop {
-            self.heard(&mut listener).await?;
+        // A connection that has been quiet for long is made anew.
+        while self.heard(&mut listener).await? == Heard::Change {
             self.stale.notify_one();
         }
+        Ok(())
     }
 
     /// Waits for a hint. A connection on which nobody would be heard any more, and which nobody closes, is given up when
     /// cycles fail.
-    async fn heard(&self, listener: &mut Listener) -> Result<(), DbError> {
+    async fn heard(&self, listener: &mut Listener) -> Result<Heard, DbError> {
         let mut failed = self.figures.failures();
         tokio::select! {
             heard = listener.heard() => heard,
@@ -149,6 +184,9 @@ impl Revocation {
             };
             let listed = clock.boot();
             self.figures.saw_nodes(rows.len());
+            // Of what the others have come to; what this one knows itself, it is not behind of.
+            let furthest = rows.iter().map(|row| row.applied).max();
+            self.figures.saw_epoch(furthest.unwrap_or_default());
             let before = std::mem::take(&mut standing);
             for row in rows.into_iter().filter(|row| row.id != own) {
                 let since = match before.get(&row.id) {

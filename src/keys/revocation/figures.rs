@@ -98,8 +98,9 @@ impl Figures {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The furthest that any node has come, as the database tells it; it may go back.
     pub(super) fn saw_epoch(&self, epoch: i64) {
-        self.epoch_seen.fetch_max(epoch, Ordering::Relaxed);
+        self.epoch_seen.store(epoch, Ordering::Relaxed);
     }
 
     pub(super) fn saw_nodes(&self, nodes: usize) {
@@ -126,7 +127,7 @@ impl Figures {
         (of(&self.answered), of(&self.unanswered))
     }
 
-    /// How many epochs the table is behind what the database was seen to be at.
+    /// How many epochs the table is behind the node that was seen to have come furthest, a few seconds ago at most.
     pub fn epochs_behind(&self, epoch: i64) -> i64 {
         (self.epoch_seen.load(Ordering::Relaxed) - epoch).max(0)
     }

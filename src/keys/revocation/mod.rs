@@ -35,7 +35,13 @@ mod figures;
 mod roster;
 mod wait;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard, Notify, watch};
@@ -43,7 +49,7 @@ use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 pub use self::{
     figures::{CycleOutcome, Figures},
     roster::{ListedNode, ListedTrust, Roster},
-    wait::Waiting,
+    wait::{Waiting, Whom},
 };
 use super::{
     format::KeyDigest,
@@ -166,8 +172,12 @@ pub struct Revocation {
     node: Option<NodeCard>,
     /// Rung when the table must be read anew: it is in doubt, or keys have changed.
     stale: Notify,
-    /// Changes of this process that wait for a node.
+    /// Changes of this process that wait.
     waiting: watch::Sender<Vec<Waiting>>,
+    /// How often one of them has waited.
+    waits: AtomicU64,
+    /// Whether the database was seen to be behind this table: then the table is of a history that is no more.
+    history_lost: AtomicBool,
     /// What the operator can watch.
     pub figures: Figures,
 }
@@ -198,6 +208,8 @@ impl Revocation {
             node,
             stale: Notify::new(),
             waiting: watch::Sender::default(),
+            waits: AtomicU64::default(),
+            history_lost: AtomicBool::default(),
             figures: Figures::default(),
         })
     }
@@ -471,21 +483,18 @@ mod tests {
 
     #[test]
     fn who_is_waited_for_is_named_with_a_limit_that_is_rounded_up() {
+        let told = |whom| Waiting::of(whom, BootTime(5_000_000)).in_words(BootTime(2_850_000));
         let words = |nodes: &[&str]| {
-            let waiting = Waiting {
-                seller: SellerId::new(),
-                epoch: 4,
-                nodes: nodes.iter().map(|name| (*name).to_owned()).collect(),
-                until: BootTime(5_000_000),
-            };
-            waiting.in_words(BootTime(2_850_000))
+            let nodes = nodes.iter().map(|name| (*name).to_owned());
+            told(Whom::Nodes(nodes.collect()))
         };
         assert_eq!(
             words(&["b"]),
             "Waiting for the node b, which does not answer, 2.2 s at most."
         );
         assert!(words(&["b", "c"]).contains("nodes b, c, which do not answer"));
-        assert!(words(&[]).contains("the database to name the nodes, 2.2 s at most"));
+        assert!(told(Whom::Roster).contains("the database to name the nodes, 2.2 s at most"));
+        assert!(told(Whom::Writes).contains("writes under the old key that are under way, 2.2 s"));
     }
 
     /// A change is dropped in the middle of its commit: nobody knows whether it took place. The table must not be believed

@@ -2,13 +2,14 @@
 //!
 //! Never: an answer before either; an error for a change that is committed: time alone makes it true.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{NodeOutcome, NodeReceipt, Revocation, WAIT};
 use crate::{
     clock::{BootTime, Clock},
-    db::{Db, NodeRow},
+    db::{CHANGE_LOCK_TIMEOUT, Db, DbError, NodeRow, ScopedTx},
     ids::SellerId,
+    keys::scope::SellerScope,
 };
 
 /// How soon the nodes are asked for the first time whether they obey; then half as often each time.
@@ -16,17 +17,40 @@ const FIRST_LOOK_AFTER: Duration = Duration::from_millis(1);
 /// And how often at least.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
-/// A change that is committed and waits for nodes.
+/// A change that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// Whose key was changed.
+    /// By which it is told from another one of the same key.
+    id: u64,
+    /// Whose key is changed.
     pub seller: SellerId,
-    /// The epoch that is waited for.
-    pub epoch: i64,
-    /// For whom: the nodes' names. Empty while nobody knows.
-    pub nodes: Vec<String>,
+    /// For whom.
+    pub whom: Whom,
     /// Until when at most.
     pub until: BootTime,
+}
+
+/// For whom a change waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// It is not made yet: for writes under the old key that are under way.
+    Writes,
+    /// It is committed: for the database to name the nodes.
+    Roster,
+    /// It is committed: for these nodes, by name.
+    Nodes(Vec<String>),
+}
+
+#[cfg(test)]
+impl Waiting {
+    pub(super) fn of(whom: Whom, until: BootTime) -> Self {
+        Self {
+            id: 0,
+            seller: SellerId::new(),
+            whom,
+            until,
+        }
+    }
 }
 
 impl Waiting {
@@ -34,42 +58,53 @@ impl Waiting {
     pub fn in_words(&self, now: BootTime) -> String {
         // Rounded up: what is said is a limit.
         let left = self.until.since(now).as_millis().div_ceil(100) as f64 / 10.0;
-        let whom = match self.nodes.as_slice() {
-            [] => "the database to name the nodes".to_owned(),
-            [node] => format!("the node {node}, which does not answer"),
-            nodes => format!("the nodes {}, which do not answer", nodes.join(", ")),
+        let whom = match &self.whom {
+            Whom::Writes => "writes under the old key that are under way".to_owned(),
+            Whom::Roster => "the database to name the nodes".to_owned(),
+            Whom::Nodes(nodes) => match nodes.as_slice() {
+                [node] => format!("the node {node}, which does not answer"),
+                nodes => format!("the nodes {}, which do not answer", nodes.join(", ")),
+            },
         };
         format!("Waiting for {whom}, {left:.1} s at most.")
     }
 }
 
-/// Takes a change out of those that wait, whatever ends its waiting.
+/// Says that a change waits, until it is dropped.
 struct Told<'a> {
     revocation: &'a Revocation,
+    id: u64,
     seller: SellerId,
-    epoch: i64,
 }
 
 impl Drop for Told<'_> {
     fn drop(&mut self) {
-        let (seller, epoch) = (self.seller, self.epoch);
-        let others = |own: &Waiting| own.seller != seller || own.epoch != epoch;
+        let others = |own: &Waiting| own.id != self.id;
         self.revocation
             .waiting
             .send_modify(|waiting| waiting.retain(others));
     }
 }
 
-impl Told<'_> {
-    fn tell(&self, nodes: Vec<String>, until: BootTime) {
+impl<'a> Told<'a> {
+    fn new(revocation: &'a Revocation, seller: SellerId) -> Self {
+        let id = revocation.waits.fetch_add(1, Ordering::Relaxed);
+        Self {
+            revocation,
+            id,
+            seller,
+        }
+    }
+
+    fn tell(&self, whom: Whom, until: BootTime) {
         let now = Waiting {
+            id: self.id,
             seller: self.seller,
-            epoch: self.epoch,
-            nodes,
+            whom,
             until,
         };
         self.revocation.waiting.send_modify(|waiting| {
-            waiting.retain(|own| own.seller != now.seller || own.epoch != now.epoch);
+            waiting.retain(|own| own.id != now.id);
             waiting.push(now);
         });
     }
@@ -79,6 +114,18 @@ impl Revocation {
     /// The changes of this process that wait at present, for whoever tells people; changes with them.
     pub fn waiting(&self) -> tokio::sync::watch::Receiver<Vec<Waiting>> {
         self.waiting.subscribe()
+    }
+
+    /// Opens the transaction of a change, and says meanwhile that it waits for writes which are under way.
+    pub async fn begin_change(
+        &self,
+        db: &Db,
+        clock: &Clock,
+        scope: SellerScope,
+    ) -> Result<ScopedTx, DbError> {
+        let told = Told::new(self, scope.seller());
+        told.tell(Whom::Writes, clock.boot().after(CHANGE_LOCK_TIMEOUT));
+        db.begin_change(scope).await
     }
 
     /// Waits until every node obeys this epoch; nothing if they could not be listed. `committed` was noted after the commit.
@@ -91,12 +138,8 @@ impl Revocation {
         committed: BootTime,
     ) -> Option<Vec<NodeReceipt>> {
         let until = committed.after(WAIT);
-        let told = Told {
-            revocation: self,
-            seller,
-            epoch,
-        };
-        told.tell(Vec::new(), until);
+        let told = Told::new(self, seller);
+        told.tell(Whom::Roster, until);
         // This node needs no hint by way of the database.
         self.stale.notify_one();
         if let Some(Err(error)) = within(until, clock, db.hint_at_change()).await {
@@ -110,7 +153,8 @@ impl Revocation {
         let mut gone = Vec::new();
         let mut pause = FIRST_LOOK_AFTER;
         while !behind.is_empty() && clock.boot() < until {
-            told.tell(behind.iter().map(|row| row.name.clone()).collect(), until);
+            let names = behind.iter().map(|row| row.name.clone()).collect();
+            told.tell(Whom::Nodes(names), until);
             tokio::time::sleep(pause.min(until.since(clock.boot()))).await;
             pause = (pause * 2).min(LOOK_EVERY);
             // Who cannot be asked is waited for.
@@ -126,7 +170,7 @@ impl Revocation {
             }
         }
         if !behind.is_empty() {
-            self.sweep(&behind, listed_at, db, clock).await;
+            self.sweep(&behind, listed_at, until, db, clock).await;
         }
         let receipt = |row: NodeRow| NodeReceipt {
             outcome: match behind.contains(&row) || gone.contains(&row.id) {
@@ -155,16 +199,30 @@ impl Revocation {
     }
 
     /// Removes those who said nothing for so long, so that the next change does not wait for them. Each only if it has not
-    /// moved since it was listed.
-    async fn sweep(&self, behind: &[NodeRow], listed_at: BootTime, db: &Db, clock: &Clock) {
+    /// moved since it was listed. What holds already is not held back for it: where the listing came late, the nodes that are
+    /// well will do it.
+    async fn sweep(
+        &self,
+        behind: &[NodeRow],
+        listed_at: BootTime,
+        until: BootTime,
+        db: &Db,
+        clock: &Clock,
+    ) {
         let due = listed_at.after(WAIT);
-        tokio::time::sleep(due.since(clock.boot())).await;
-        for row in behind {
-            let swept = tokio::time::timeout(LOOK_EVERY, db.sweep_node(row.id, row.cycles)).await;
-            if let Ok(Ok(true)) = swept {
-                tracing::warn!(node = %row.id, name = row.name, "a node said nothing to a change and is swept");
-            }
+        if due.since(until) > LOOK_EVERY {
+            return;
         }
+        tokio::time::sleep(due.since(clock.boot())).await;
+        let sweep = async {
+            for row in behind {
+                if let Ok(true) = db.sweep_node(row.id, row.cycles).await {
+                    tracing::warn!(node = %row.id, name = row.name, "a node said nothing to a change and is swept");
+                }
+            }
+        };
+        // A sweep that is given up may have happened, which is as well.
+        let _ = tokio::time::timeout(LOOK_EVERY, sweep).await;
     }
 }
 
