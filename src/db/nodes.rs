@@ -113,25 +113,24 @@ impl Db {
         matches!(self, Self::Postgres(_))
     }
 
-    /// Commits that the node is there and in this cycle of its own. Its row is made if it is missing.
-    pub async fn note_cycle(&self, node: &NodeCard, cycle: i64) -> Result<(), DbError> {
+    /// Commits that the node is there and in this cycle of its own. Its row is made if it is missing. Answers the epoch that the
+    /// row says it judges by; -1 for a row that has not said so yet.
+    pub async fn note_cycle(&self, node: &NodeCard, cycle: i64) -> Result<i64, DbError> {
         const SQLITE: &str = "INSERT INTO nodes (id, name, version, cycles, applied, started_us, renewed_us) \
              VALUES ($1, $2, $3, $4, -1, $5, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) \
-             ON CONFLICT (id) DO UPDATE SET cycles = max(cycles, excluded.cycles)";
+             ON CONFLICT (id) DO UPDATE SET cycles = max(cycles, excluded.cycles) RETURNING applied";
         const POSTGRES: &str = "INSERT INTO nodes AS n (id, name, version, cycles, applied, started_us, renewed_us) \
              VALUES ($1, $2, $3, $4, -1, $5, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)) \
-             ON CONFLICT (id) DO UPDATE SET cycles = greatest(n.cycles, excluded.cycles)";
+             ON CONFLICT (id) DO UPDATE SET cycles = greatest(n.cycles, excluded.cycles) RETURNING applied";
         let sql = self.of_engine(SQLITE, POSTGRES);
-        on_writer!(self, lease, |pool| sqlx::query(sql)
+        Ok(on_writer!(self, lease, |pool| sqlx::query_scalar(sql)
             .bind(node.id)
             .bind(&node.name)
             .bind(&node.version)
             .bind(cycle)
             .bind(node.started)
-            .execute(pool)
-            .await
-            .map(drop))?;
-        Ok(())
+            .fetch_one(pool)
+            .await)?)
     }
 
     /// The revocation epoch at this moment.

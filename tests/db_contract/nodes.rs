@@ -40,7 +40,7 @@ async fn contract_note_cycle(db: &Db) {
     db.migrate().await.expect("migrates");
     assert_eq!(rows(db).await, []);
     let (b, a) = (card("b"), card("a"));
-    db.note_cycle(&b, 1).await.expect("inserts");
+    assert_eq!(db.note_cycle(&b, 1).await.expect("inserts"), -1);
     db.note_cycle(&a, 7).await.expect("inserts");
     let found = rows(db).await;
     let told: Vec<_> = found
@@ -72,7 +72,7 @@ async fn contract_acknowledge(db: &Db) {
         let applied: Vec<_> = rows(db).await.iter().map(|row| row.applied).collect();
         assert_eq!(applied, [kept, -1]);
     }
-    db.note_cycle(&node, 2).await.expect("updates");
+    assert_eq!(db.note_cycle(&node, 2).await.expect("updates"), 6);
     assert_eq!(
         rows(db).await[0].applied,
         6,

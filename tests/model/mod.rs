@@ -20,9 +20,13 @@
 //!   once it knows of the last change and has said so. `protocol` has the reasons, and `mutants` tries that they hide none.
 //! - **The end.** Nothing counts without end, so the states are finitely many and the search ends when it has seen them all,
 //!   at no limit of depth. What limits it are the numbers of processes and changes.
+//! - **What no search joins.** Two changes with crashes or late messages on two nodes; three nodes with crashes. `honest` has
+//!   the bounds. A node that sweeps rows which stand still, whoever is behind, is the change's own sweep without a change: it is
+//!   safe for the same reason, and not searched apart.
 //!
-//! Left out: writes, which the database fences in their own transaction; several Sellers, as one table's rows come from one
-//! snapshot; and a promoted standby that lacks a commit, which the rule assumes away.
+//! Left out: a database that goes back, after which a node reads everything anew as one that joins; writes, which the
+//! database fences in their own transaction; several Sellers, as one table's rows come from one snapshot; and a promoted standby
+//! that lacks a commit, which the rule assumes away.
 //!
 //! Never: a step that looks at what its doer cannot see; a mutant that differs from the protocol in more than its one point.
 

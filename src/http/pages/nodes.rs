@@ -41,6 +41,14 @@ struct NodesPage {
     own: OwnView,
     waiting: Vec<String>,
     others: Others,
+    gone: Vec<GoneView>,
+}
+
+/// A node that was listed until a short time ago.
+struct GoneView {
+    name: String,
+    at: When,
+    was_silent: bool,
 }
 
 impl NodesPage {
@@ -61,7 +69,8 @@ struct OwnView {
     trusted: bool,
     trust: String,
     epoch: i64,
-    behind: i64,
+    /// How many epochs the database is ahead; nothing if it does not say.
+    behind: Option<i64>,
     keys: String,
     /// What only a node has that shares its database.
     lease: Option<LeaseView>,
@@ -129,6 +138,7 @@ pub async fn show(Shared(state): Shared<Arc<State>>, Query(query): Query) -> Res
             .map(|change| change.in_words(now))
             .collect(),
         others: others(services, card, roster),
+        gone: gone(services, revocation),
     };
     let mut response = Page(page).into_response();
     if let Some(every) = refreshes {
@@ -156,7 +166,6 @@ fn own(
     let (changes, total) = made.map_or((0, 0.0), |seconds| {
         (seconds.get_sample_count(), seconds.get_sample_sum())
     });
-    let seen = figures.epochs_behind(snapshot.epoch);
     OwnView {
         name: card.name.clone(),
         version: card.version.clone(),
@@ -171,7 +180,7 @@ fn own(
             Trust::Lapsed => "not yet".to_owned(),
         },
         epoch: snapshot.epoch,
-        behind: roster.map_or(seen, |roster| (roster.epoch - snapshot.epoch).max(0)),
+        behind: roster.map(|roster| (roster.epoch - snapshot.epoch).max(0)),
         keys: grouped(snapshot.len() as i64),
         lease: services.db.is_shared().then(|| LeaseView {
             renewed: cycles(CycleOutcome::Renewed),
@@ -182,8 +191,19 @@ fn own(
             unanswered: count(unanswered),
         }),
         changes: count(changes),
-        change_ms: (changes > 0).then(|| format!("{:.1} ms", total / changes as f64 * 1000.0)),
+        change_ms: (changes > 0).then(|| format!("{:.0} ms", total / changes as f64 * 1000.0)),
     }
+}
+
+fn gone(services: &Services, revocation: &Revocation) -> Vec<GoneView> {
+    let now = services.clock.now();
+    let gone = revocation.figures.gone(now).into_iter();
+    gone.map(|node| GoneView {
+        name: node.name,
+        at: When::ago(node.at, now),
+        was_silent: node.was_silent,
+    })
+    .collect()
 }
 
 fn others(services: &Services, card: &NodeCard, roster: Option<Roster>) -> Others {

@@ -7,10 +7,10 @@
 
 use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
-use super::{CYCLE_EVERY, CycleOutcome, LEASE, Revocation, TRUST, WAIT};
+use super::{CYCLE_EVERY, CycleOutcome, GoneNode, LEASE, Revocation, TRUST, WAIT};
 use crate::{
     clock::{BootTime, Clock},
-    db::{Db, DbError, Heard, Listener, NodeCard},
+    db::{Db, DbError, Heard, Listener, NodeCard, NodeRow},
     ids::NodeId,
     keys::table::{Snapshot, Trust},
 };
@@ -19,6 +19,13 @@ use crate::{
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// How long reading the whole table may take; a million keys take some seconds.
 const READ_ANEW_MAX: Duration = Duration::from_secs(120);
+
+fn warn_of_the_sweep() {
+    tracing::warn!(
+        "this node had been taken off the list, as it said nothing for {WAIT:?} or longer: it was frozen, or cut off from the \
+         database. It trusts nothing from before"
+    );
+}
 
 impl Revocation {
     /// Runs cycle after cycle, hears hints, and sweeps, all for as long as the process serves.
@@ -34,6 +41,7 @@ impl Revocation {
         // Never the same number twice under this id, whatever becomes of the row.
         let mut number = 0;
         let mut failing = false;
+        let mut is_listed = false;
         loop {
             number += 1;
             if self.history_lost.load(Ordering::Relaxed)
@@ -42,7 +50,7 @@ impl Revocation {
                 tracing::warn!(%error, "the key table cannot be read anew; trying on");
             }
             let began = clock.boot();
-            let cycle = self.cycle(card, number, db, clock);
+            let cycle = self.cycle(card, number, &mut is_listed, db, clock);
             // A longer one brings no trust any more. What is still on its way is thrown away, or arrives and does no harm.
             let outcome = match tokio::time::timeout(LEASE, cycle).await {
                 Ok(Ok(outcome)) => outcome,
@@ -83,6 +91,7 @@ impl Revocation {
         &self,
         card: &NodeCard,
         number: i64,
+        is_listed: &mut bool,
         db: &Db,
         clock: &Clock,
     ) -> Result<CycleOutcome, DbError> {
@@ -90,7 +99,11 @@ impl Revocation {
             return Ok(CycleOutcome::Failed);
         }
         let began = clock.boot();
-        db.note_cycle(card, number).await?;
+        let said = db.note_cycle(card, number).await?;
+        if said < 0 && std::mem::take(is_listed) {
+            self.figures.cycled(CycleOutcome::RowGone);
+            warn_of_the_sweep();
+        }
         let known = self.snapshot().epoch;
         let changes = db.key_changes(known).await?;
         let epoch = changes.epoch;
@@ -110,8 +123,11 @@ impl Revocation {
         }
         if !db.acknowledge(card.id, epoch).await? {
             // Swept, as it was silent for too long: what it read may be older than a change that did not wait for it.
+            *is_listed = false;
+            warn_of_the_sweep();
             return Ok(CycleOutcome::RowGone);
         }
+        *is_listed = true;
         let now = clock.boot();
         self.figures.renewed(self.snapshot().trust, now);
         self.table.trust(Trust::Until(began.after(TRUST)));
@@ -177,6 +193,7 @@ impl Revocation {
     async fn sweep_the_dead(&self, own: NodeId, db: &Db, clock: &Clock) {
         // Which number a row had, and when it was first seen to have it.
         let mut standing: HashMap<NodeId, (i64, BootTime)> = HashMap::new();
+        let mut listed_before: Vec<NodeRow> = Vec::new();
         loop {
             tokio::time::sleep(LEASE).await;
             let Ok(rows) = db.nodes().await else {
@@ -187,6 +204,16 @@ impl Revocation {
             // Of what the others have come to; what this one knows itself, it is not behind of.
             let furthest = rows.iter().map(|row| row.applied).max();
             self.figures.saw_epoch(furthest.unwrap_or_default());
+            for gone in &listed_before {
+                if gone.id != own && rows.iter().all(|row| row.id != gone.id) {
+                    self.figures.saw_gone(GoneNode {
+                        name: gone.name.clone(),
+                        at: clock.now(),
+                        was_silent: gone.age_us >= TRUST.as_micros() as i64,
+                    });
+                }
+            }
+            listed_before = rows.clone();
             let before = std::mem::take(&mut standing);
             for row in rows.into_iter().filter(|row| row.id != own) {
                 let since = match before.get(&row.id) {

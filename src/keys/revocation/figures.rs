@@ -3,14 +3,21 @@
 //! Never: anything that a decision depends on.
 
 use std::{
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    collections::VecDeque,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use prometheus::{Histogram, HistogramOpts};
 use tokio::sync::watch;
 
-use crate::{clock::BootTime, keys::table::Trust};
+use crate::{
+    clock::{BootTime, Time},
+    keys::table::Trust,
+};
 
 /// How a cycle ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +28,22 @@ pub enum CycleOutcome {
     RowGone,
     /// The database did not answer, or not in time.
     Failed,
+}
+
+/// For how long a node that is no longer listed is remembered.
+const GONE_KEPT: Duration = Duration::from_secs(15 * 60);
+/// And how many at most.
+const GONE_MAX: usize = 20;
+
+/// A node that was listed and is no more, as this one saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoneNode {
+    /// What people call it.
+    pub name: String,
+    /// When it was found to be gone.
+    pub at: Time,
+    /// Whether it was seen to say nothing before; otherwise it has ended, or a change of keys took it off.
+    pub was_silent: bool,
 }
 
 /// See the module.
@@ -35,6 +58,7 @@ pub struct Figures {
     unanswered: AtomicU64,
     epoch_seen: AtomicI64,
     nodes: AtomicU64,
+    gone: Mutex<VecDeque<GoneNode>>,
 }
 
 impl Default for Figures {
@@ -56,6 +80,7 @@ impl Default for Figures {
             unanswered: AtomicU64::default(),
             epoch_seen: AtomicI64::default(),
             nodes: AtomicU64::default(),
+            gone: Mutex::default(),
         }
     }
 }
@@ -105,6 +130,20 @@ impl Figures {
 
     pub(super) fn saw_nodes(&self, nodes: usize) {
         self.nodes.store(nodes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn saw_gone(&self, node: GoneNode) {
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.retain(|other| other.at > node.at.before(GONE_KEPT));
+        gone.truncate(GONE_MAX - 1);
+        gone.push_front(node);
+    }
+
+    /// Nodes that went of late, the last one first.
+    pub fn gone(&self, now: Time) -> Vec<GoneNode> {
+        let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_late = gone.iter().filter(|node| node.at > now.before(GONE_KEPT));
+        of_late.cloned().collect()
     }
 
     /// Cycles so far that ended so.

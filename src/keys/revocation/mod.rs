@@ -47,7 +47,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 
 pub use self::{
-    figures::{CycleOutcome, Figures},
+    figures::{CycleOutcome, Figures, GoneNode},
     roster::{ListedNode, ListedTrust, Roster},
     wait::{Waiting, Whom},
 };

@@ -16,6 +16,8 @@ use crate::{
 const FIRST_LOOK_AFTER: Duration = Duration::from_millis(1);
 /// And how often at least.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// For how much longer than its own waiting a change waits to sweep.
+const SWEEP_DELAY_MAX: Duration = Duration::from_millis(75);
 
 /// A change that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,7 +212,7 @@ impl Revocation {
         clock: &Clock,
     ) {
         let due = listed_at.after(WAIT);
-        if due.since(until) > LOOK_EVERY {
+        if due.since(until) > SWEEP_DELAY_MAX {
             return;
         }
         tokio::time::sleep(due.since(clock.boot())).await;
