@@ -16,7 +16,7 @@ use truckradar::{
     keys::{
         format::{self, KEY_CHARS, SecretKey},
         table::{KeyRecord, KeyTable, Snapshot, Standing, Trust},
-        verify::{self, Caller, Refusal},
+        verify::{self, Caller, Refusal, Request},
     },
 };
 
@@ -82,11 +82,7 @@ fn check(criterion: &mut Criterion, size: usize) {
     let entry = |header: &Header, standing| {
         let digest = format::digest_presented(&header[SCHEME.len()..]).expect("a key");
         let (key, seller) = (KeyId::new(), SellerId::new());
-        let record = KeyRecord {
-            key,
-            seller,
-            standing,
-        };
+        let record = KeyRecord::of_seller(key, seller, standing);
         (digest, record)
     };
     let before = resident_bytes();
@@ -129,7 +125,7 @@ fn check(criterion: &mut Criterion, size: usize) {
 
 fn judge(table: &KeyTable, clock: &Clock, header: &Header) -> Result<Caller, Refusal> {
     let presented = verify::read_authorization(iter::once(&header[..]));
-    verify::verify(presented, &table.load(), clock.boot())
+    verify::verify(&Request::of(presented), &table.load(), clock.boot())
 }
 
 /// New keys, which are random and so in random order in any table.

@@ -25,7 +25,12 @@ use truckradar::{
         service::Inventory,
         validate::{self, Rules},
     },
-    keys::{Keys, format::SecretKey, scope::SellerScope, verify},
+    keys::{
+        Keys,
+        format::SecretKey,
+        scope::SellerScope,
+        verify::{self, Request},
+    },
     services::{Services, Settings},
 };
 
@@ -220,9 +225,9 @@ async fn round(plan: Plan) -> Anything<Times> {
 fn scope(services: &Services, key: &SecretKey) -> Anything<SellerScope> {
     let presented = verify::Presented::Key(key.digest());
     let snapshot = services.keys.revocation.snapshot();
-    let caller = verify::verify(presented, &snapshot, services.clock.boot())
+    let caller = verify::verify(&Request::of(presented), &snapshot, services.clock.boot())
         .map_err(|refusal| format!("a new key was refused: {refusal:?}"))?;
-    Ok(caller.scope())
+    Ok(caller.own_scope())
 }
 
 /// The batch through the pipeline, as a request's handler sends it there.

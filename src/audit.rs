@@ -4,7 +4,7 @@
 
 use std::{convert::Infallible, fmt, str::FromStr};
 
-use self::ActKind::{Keys, Members, Sessions};
+use self::ActKind::{Keys, Members, Platforms, Sessions};
 
 /// What an act is about, by which people choose what they look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,11 +15,13 @@ pub enum ActKind {
     Members,
     /// Sessions and passwords.
     Sessions,
+    /// Platforms, and which may act for a Seller.
+    Platforms,
 }
 
 impl ActKind {
     /// Every kind, in the order in which people are offered them.
-    pub const ALL: [Self; 3] = [Self::Keys, Self::Members, Self::Sessions];
+    pub const ALL: [Self; 4] = [Self::Keys, Self::Members, Self::Sessions, Self::Platforms];
 
     /// Its name in addresses.
     pub fn as_str(self) -> &'static str {
@@ -27,6 +29,7 @@ impl ActKind {
             Self::Keys => "keys",
             Self::Members => "members",
             Self::Sessions => "sessions",
+            Self::Platforms => "platforms",
         }
     }
 
@@ -36,6 +39,7 @@ impl ActKind {
             Self::Keys => ["key.%"; 3],
             Self::Members => ["member.%"; 3],
             Self::Sessions => ["session.%", "sessions.%", "password.%"],
+            Self::Platforms => ["platform.%"; 3],
         }
     }
 }
@@ -107,6 +111,7 @@ acts! {
     KeyCutOver        "key.cut-over"        => Some(Keys),     "Cut over to the next API key";
     KeyDiscarded      "key.discarded"       => Some(Keys),     "Next API key discarded";
     KeyExpired        "key.expired"         => Some(Keys),     "API key expired";
+    KeyNetworks       "key.networks"        => Some(Keys),     "Networks of the API key changed";
     MemberInvited     "member.invited"      => Some(Members),  "Invitation made";
     MemberUninvited   "member.uninvited"    => Some(Members),  "Invitation taken back";
     MemberJoined      "member.joined"       => Some(Members),  "Invitation accepted";
@@ -119,6 +124,13 @@ acts! {
     PasswordChanged   "password.changed"    => Some(Sessions), "Password changed";
     PasswordResetLink "password.reset-link" => Some(Sessions), "Link for a new password made";
     PasswordReset     "password.reset"      => Some(Sessions), "New password set by a link";
+    PlatformCreated   "platform.created"    => Some(Platforms), "Platform created";
+    PlatformGranted   "platform.granted"    => Some(Platforms), "Platform access given";
+    PlatformWithdrawn "platform.withdrawn"  => Some(Platforms), "Platform access withdrawn";
+    AccountPlan       "account.plan"        => None,           "Plan changed";
+    AccountSuspended  "account.suspended"   => None,           "Account suspended";
+    AccountResumed    "account.resumed"     => None,           "Account resumed";
+    AccountClosed     "account.closed"      => None,           "Account closed";
     SellerCreated     "seller.created"      => None,           "Dealer account created";
     DealerChanged     "dealer.changed"      => None,           "Profile or locations changed";
     ListingReleased   "listing.released"    => None,           "VIN freed for other dealers";

@@ -25,6 +25,11 @@ macro_rules! id_types {
                 self.0.to_string()
             }
 
+            /// Its sixteen bytes.
+            pub fn bytes(self) -> [u8; 16] {
+                self.0.into_bytes()
+            }
+
             /// The last eight bytes, which are random in every version-7 id: good enough to spread by.
             pub fn spread(self) -> u64 {
                 self.0.as_u64_pair().1
@@ -60,7 +65,7 @@ macro_rules! id_types {
 }
 
 id_types! {
-    /// One dealer account, the tenant.
+    /// One account: a dealer's, which is the tenant, or a Platform's.
     SellerId,
     /// A person who signs in.
     UserId,
@@ -78,6 +83,8 @@ id_types! {
     MailId,
     /// One time that a Seller's clients went on sending dead keys.
     IncidentId,
+    /// What lets one Platform act for one Seller.
+    GrantId,
     /// One running process; new at every start.
     NodeId,
 }

@@ -3,14 +3,18 @@
 //!
 //! Never: a command that does something else with a server than without one.
 
+mod accounts;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub use self::accounts::AccountCommand;
+use self::accounts::find as find_account;
 use crate::{
     accounts::{
-        Email, Role, Slug, links,
+        AccountKind, Email, Role, Slug, links,
         passwords::Password,
         people::PersonError,
         sellers::{self, CreateSellerError},
@@ -135,6 +139,8 @@ pub enum Command {
     },
     /// The nodes on the database.
     Nodes,
+    /// An act on accounts.
+    Account(AccountCommand),
 }
 
 /// Why a command was refused.
@@ -217,7 +223,10 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             }))
         }
         Command::SellerList { after } => {
-            let rows = services.db.sellers_after(&after, SELLERS_PER_PAGE).await?;
+            let rows = services
+                .db
+                .accounts_after(AccountKind::Seller, &after, SELLERS_PER_PAGE);
+            let rows = rows.await?;
             let next = (rows.len() as i64 == SELLERS_PER_PAGE)
                 .then(|| rows.last().map(|row| row.slug.clone()))
                 .flatten();
@@ -228,7 +237,8 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             Ok(json!({"sellers": sellers, "next": next}))
         }
         Command::SellerShow { seller } => {
-            let (row, scope) = find(services, authority, &seller).await?;
+            let kind = Some(AccountKind::Seller);
+            let (row, scope) = find_account(services, authority, &seller, kind).await?;
             let mut shown = seller_summary(services, scope, &row).await?;
             let members = services.db.members(scope).await?;
             let locations = services.db.locations(scope).await?;
@@ -307,18 +317,8 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             Ok(json!({"discarded": {"key_id": done.key}, "receipt": done.receipt}))
         }
         Command::KeyExpire { seller, reason } => {
-            let reason = reason.trim();
-            if reason.is_empty()
-                || reason.chars().count() > REASON_CHARS_MAX
-                || reason.chars().any(char::is_control)
-            {
-                return Err(Refused::new(format!(
-                    "a reason has 1 to {REASON_CHARS_MAX} characters; the Seller will read it"
-                )));
-            }
+            let reason = reason_for_people(&reason)?;
             let (_, scope) = find(services, authority, &seller).await?;
-            // A key in the reason would be kept in the clear, and shown.
-            let reason = redact(reason);
             let expired = services.keys.expire(scope, &reason).await?;
             Ok(json!({"expired": {"key_id": expired.key}, "receipt": expired.receipt}))
         }
@@ -382,23 +382,32 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             let roster = services.keys.revocation.roster(db, clock).await?;
             Ok(json!(roster))
         }
+        Command::Account(command) => accounts::perform(services, authority, command).await,
     }
 }
 
+/// An account of either kind: keys and people are alike for both.
 async fn find(
     services: &Services,
     authority: OperatorAuthority,
     slug: &Slug,
 ) -> Result<(SellerRow, SellerScope), Refused> {
-    match services.db.seller_by_slug(slug).await? {
-        Some(row) => {
-            let scope = authority.scope(row.id);
-            Ok((row, scope))
-        }
-        None => Err(Refused::new(format!(
-            "no Seller has the slug {slug}; `truckradar seller list` shows those there are"
-        ))),
+    find_account(services, authority, slug, None).await
+}
+
+/// A reason as the people whom it concerns will read it.
+fn reason_for_people(reason: &str) -> Result<String, Refused> {
+    let reason = reason.trim();
+    if reason.is_empty()
+        || reason.chars().count() > REASON_CHARS_MAX
+        || reason.chars().any(char::is_control)
+    {
+        return Err(Refused::new(format!(
+            "a reason has 1 to {REASON_CHARS_MAX} characters; the people of the account will read it"
+        )));
     }
+    // A key in the reason would be kept in the clear, and shown.
+    Ok(redact(reason).into_owned())
 }
 
 async fn seller_summary(
@@ -413,6 +422,9 @@ async fn seller_summary(
         "slug": row.slug,
         "name": row.name,
         "plan": row.plan,
+        "status": row.status,
+        "status_reason": row.status_reason,
+        "key_networks": row.key_networks,
         "created_at": row.created_us,
         "active_listings": services.db.count_listings(scope).await?.active,
         "key": live.map(key_summary),

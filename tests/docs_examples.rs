@@ -22,6 +22,7 @@ use crate::support::{
     binary::{Place, Served, program},
     client::Client,
     key_act::KeyAct::{CutOver, Generate, Prepare},
+    person::Person,
 };
 
 /// What the documents call the server: by a public name, or as it is reached beside it.
@@ -116,6 +117,27 @@ fn program_of(place: &Place, language: &str, text: &str) -> Command {
     program
 }
 
+/// The key of a platform to which the documents' dealer has given access.
+fn platform_with_access(place: &Place, served: &Served) -> String {
+    let args = [
+        "platform", "create", "--name", "Feedhub", "--slug", "feedhub",
+    ];
+    let made = place.json(&args, "");
+    let id = made["platform"]["id"].as_str().expect("an id");
+    let give = async {
+        let mut owner = Person::owner_of(served.api, "lone-star-trucks").await;
+        let page = owner
+            .get("/dashboard/settings?seller=lone-star-trucks")
+            .await;
+        let form = page.form("/dashboard/settings/platforms/grant");
+        assert_eq!(owner.send(&form.with("platform", id)).await.status, 303);
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(give);
+    let made = place.json(&["platform", "key", "--platform", "feedhub"], "");
+    made["key"].as_str().expect("a key").to_owned()
+}
+
 #[test]
 fn every_call_in_the_documents_answers_as_the_document_says() {
     let mut calls = 0;
@@ -131,6 +153,11 @@ fn every_call_in_the_documents_answers_as_the_document_says() {
         let served = place.serve(&[]);
         place.create_seller("lone-star-trucks");
         let key = place.generate("lone-star-trucks");
+        let is_of_platforms = |block: &Block| block.text.contains("TRUCKRADAR_PLATFORM_KEY");
+        let platform_key = match blocks.iter().any(is_of_platforms) {
+            true => platform_with_access(&place, &served),
+            false => String::new(),
+        };
         for block in &blocks {
             let (text, at) = (local(&block.text, &served), &block.place);
             match block.language.as_str() {
@@ -142,6 +169,7 @@ fn every_call_in_the_documents_answers_as_the_document_says() {
                     shell
                         .args(["-ec", &text])
                         .env("TRUCKRADAR_API_KEY", &key)
+                        .env("TRUCKRADAR_PLATFORM_KEY", &platform_key)
                         .current_dir(place.path());
                     let output = shell.output().expect("sh runs");
                     let said = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -9,7 +9,7 @@ use truckradar::{
     keys::{
         format::SecretKey,
         table::{KeyRecord, Snapshot, Standing, Trust},
-        verify::{read_authorization, verify},
+        verify::{Request, read_authorization, verify},
     },
 };
 
@@ -51,11 +51,7 @@ fn no_value_is_accepted_that_is_not_exactly_a_live_key() {
     let keys: Vec<SecretKey> = (0..64)
         .map(|_| SecretKey::generate().expect("randomness"))
         .collect();
-    let record = |standing| KeyRecord {
-        key: KeyId::new(),
-        seller: SellerId::new(),
-        standing,
-    };
+    let record = |standing| KeyRecord::of_seller(KeyId::new(), SellerId::new(), standing);
     // Half of them are dead.
     let table = keys.iter().enumerate().map(|(n, key)| {
         (
@@ -99,7 +95,7 @@ fn no_value_is_accepted_that_is_not_exactly_a_live_key() {
                             mutate(&mut rng, &mut value);
                         }
                         let presented = read_authorization(std::iter::once(&value[..]));
-                        let good = verify(presented, &snapshot, BootTime(0)).is_ok();
+                        let good = verify(&Request::of(presented), &snapshot, BootTime(0)).is_ok();
                         assert_eq!(good, plainly_good(&value, &live), "seed {seed}: {:?}", String::from_utf8_lossy(&value));
                         accepted += u64::from(good);
                     }

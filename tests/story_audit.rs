@@ -197,6 +197,9 @@ fn acts_of(path: &str) -> &'static [&'static str] {
         "/dashboard/settings/api-key/cut-over" => &["key.cut-over"],
         "/dashboard/settings/api-key/discard" => &["key.discarded"],
         "/dashboard/settings/profile" | "/dashboard/settings/locations" => &["dealer.changed"],
+        "/dashboard/settings/networks" => &["key.networks"],
+        "/dashboard/settings/platforms/grant" => &["platform.granted"],
+        "/dashboard/settings/platforms/withdraw" => &["platform.withdrawn"],
         "/dashboard/settings/members/invite" => &["member.invited"],
         "/dashboard/settings/members/uninvite" => &["member.uninvited"],
         "/dashboard/settings/members/role" => &["member.role"],
@@ -440,7 +443,10 @@ async fn no_command_on_keys_users_or_sellers_lacks_its_entry() {
         "new@new.example",
         "--owner-password-stdin",
     ];
-    let acts_of: [(&str, Vec<&str>, &[&str]); 14] = [
+    let pro = ["--plan", "pro"];
+    let why = ["--reason", "unpaid"];
+    let hub = ["--platform", "hub"];
+    let acts_of: [(&str, Vec<&str>, &[&str]); 27] = [
         ("key generate", at.to_vec(), &["key.generated"]),
         ("key prepare", at.to_vec(), &["key.prepared"]),
         ("key cut-over", at.to_vec(), &["key.cut-over"]),
@@ -453,6 +459,11 @@ async fn no_command_on_keys_users_or_sellers_lacks_its_entry() {
         ),
         ("key show", at.to_vec(), &[]),
         ("key identify", vec![], &[]),
+        (
+            "key networks",
+            [&at[..], &["--from", "192.0.2.0/24"]].concat(),
+            &["key.networks"],
+        ),
         (
             "user invite",
             [&at[..], &new[..]].concat(),
@@ -476,9 +487,45 @@ async fn no_command_on_keys_users_or_sellers_lacks_its_entry() {
         ("seller create", created.to_vec(), &["seller.created"]),
         ("seller list", vec![], &[]),
         ("seller show", at.to_vec(), &[]),
+        ("seller plan", [&at[..], &pro].concat(), &["account.plan"]),
+        (
+            "seller suspend",
+            [&at[..], &why].concat(),
+            &["account.suspended"],
+        ),
+        ("seller resume", at.to_vec(), &["account.resumed"]),
+        (
+            "platform create",
+            vec!["--name", "Hub", "--slug", "hub"],
+            &["platform.created"],
+        ),
+        ("platform list", vec![], &[]),
+        ("platform show", hub.to_vec(), &[]),
+        ("platform key", hub.to_vec(), &["key.generated"]),
+        (
+            "platform plan",
+            [&hub[..], &pro].concat(),
+            &["account.plan"],
+        ),
+        (
+            "platform suspend",
+            [&hub[..], &why].concat(),
+            &["account.suspended"],
+        ),
+        ("platform resume", hub.to_vec(), &["account.resumed"]),
+        (
+            "platform close",
+            [&hub[..], &why].concat(),
+            &["account.closed"],
+        ),
+        (
+            "seller close",
+            vec!["--seller", "new", "--reason", "gone"],
+            &["account.closed"],
+        ),
     ];
     let mut known = BTreeSet::new();
-    for group in ["key", "user", "seller"] {
+    for group in ["key", "user", "seller", "platform"] {
         known.extend(commands_of(place, group));
     }
     let tried: BTreeSet<String> = acts_of

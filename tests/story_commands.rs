@@ -418,9 +418,12 @@ fn sellers_are_listed_and_shown() {
             "created_at",
             "id",
             "key",
+            "key_networks",
             "name",
             "plan",
             "slug",
+            "status",
+            "status_reason",
         ];
         assert_eq!(names(seller), of_a_list);
         assert_eq!(seller["id"], made["seller"]["id"]);
@@ -1017,16 +1020,30 @@ fn every_command_explains_itself() {
         "key expire",
         "key generate",
         "key identify",
+        "key networks",
         "key prepare",
         "key show",
         "listing",
         "listing release",
         "migrate",
         "nodes",
+        "platform",
+        "platform close",
+        "platform create",
+        "platform key",
+        "platform list",
+        "platform plan",
+        "platform resume",
+        "platform show",
+        "platform suspend",
         "seller",
+        "seller close",
         "seller create",
         "seller list",
+        "seller plan",
+        "seller resume",
         "seller show",
+        "seller suspend",
         "serve",
         "user",
         "user invite",
@@ -1191,6 +1208,28 @@ fn acting_commands(folder: &Path) -> Vec<(Vec<String>, &'static str)> {
         ),
         (vec!["key", "identify"], "x"),
         (vec!["key", "show", "--seller", "new"], ""),
+        (vec!["key", "networks", "--seller", "new", "--anywhere"], ""),
+        (vec!["seller", "plan", "--seller", "new", "--plan", "pro"], ""),
+        (vec!["seller", "resume", "--seller", "new"], ""),
+        (vec!["platform", "create", "--name", "H", "--slug", "hub"], ""),
+        (vec!["platform", "list"], ""),
+        (vec!["platform", "show", "--platform", "hub"], ""),
+        (vec!["platform", "key", "--platform", "hub"], ""),
+        (
+            vec!["platform", "plan", "--platform", "hub", "--plan", "pro"],
+            "",
+        ),
+        (vec!["platform", "resume", "--platform", "hub"], ""),
+        (
+            vec!["platform", "suspend", "--platform", "hub", "--reason", "x"],
+            "",
+        ),
+        (
+            vec!["platform", "close", "--platform", "hub", "--reason", "x"],
+            "",
+        ),
+        (vec!["seller", "suspend", "--seller", "new", "--reason", "x"], ""),
+        (vec!["seller", "close", "--seller", "new", "--reason", "x"], ""),
         (vec!["listing", "release", "--vin", VIN], ""),
         (vec!["migrate"], ""),
         (vec!["nodes"], ""),
@@ -1213,7 +1252,7 @@ fn acting_commands(folder: &Path) -> Vec<(Vec<String>, &'static str)> {
                 .to_owned()
         })
         .collect();
-    let groups = ["", "seller", "key", "listing", "user"];
+    let groups = ["", "seller", "key", "listing", "platform", "user"];
     let known = every_command().into_iter().map(|words| words.join(" "));
     let known: BTreeSet<String> = known.filter(|name| !groups.contains(&&**name)).collect();
     assert_eq!(named, known, "a command is missing here");

@@ -912,7 +912,7 @@ async fn a_viewer_changes_nothing(house: House) {
     let any = email("any@lone.example");
     let new = email("new@lone.example");
     let fenced = |result: Result<(), PersonError>| {
-        assert_refused!(result, PersonError::Db(DbError::Fenced));
+        assert_refused!(result, PersonError::Db(DbError::Fenced(_)));
     };
     fenced(people.invite(scope, &any, Role::Viewer).await.map(drop));
     fenced(people.take_invitation_back(scope, &new).await);
@@ -950,8 +950,8 @@ async fn the_last_owner_stays(house: House) {
         people.remove_member(zoe.scope(), ann),
     );
     let left = match (by_ann, by_zoe) {
-        (Ok(()), Err(PersonError::Db(DbError::Fenced))) => ANN,
-        (Err(PersonError::Db(DbError::Fenced)), Ok(())) => "zoe@lone.example",
+        (Ok(()), Err(PersonError::Db(DbError::Fenced(_)))) => ANN,
+        (Err(PersonError::Db(DbError::Fenced(_))), Ok(())) => "zoe@lone.example",
         both => panic!("{both:?}"),
     };
     assert_eq!(house.members().await, [row(left, Role::Owner)]);
@@ -990,7 +990,7 @@ async fn nobody_comes_back_by_an_invitation_they_left_behind(house: House) {
     assert!(session.memberships().is_empty());
     assert!(session.member_by_slug(None).is_none());
     let write = house.db.begin_write(admin).await.err();
-    assert!(matches!(write, Some(DbError::Fenced)), "{write:?}");
+    assert!(matches!(write, Some(DbError::Fenced(_))), "{write:?}");
 }
 
 async fn a_reset_works_once_and_ends_every_session(house: House) {

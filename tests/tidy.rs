@@ -30,13 +30,17 @@ const RANK: &[(&str, &[&str])] = &[
     ("the command line", &["cli::"]),
     ("a running server", &["app"]),
     ("the ways in", &["http::", "control"]),
-    ("the operator's acts", &["operator", "demo::"]),
+    (
+        "the operator's acts",
+        &["operator", "operator::accounts", "demo::"],
+    ),
     ("what they share", &["services"]),
     (
         "the use cases",
         &[
             "keys",
             "keys::cutover",
+            "keys::grants",
             "keys::incidents",
             "keys::lifecycle",
             "keys::limits",
@@ -45,6 +49,7 @@ const RANK: &[(&str, &[&str])] = &[
             "keys::revocation::figures",
             "keys::revocation::roster",
             "keys::revocation::wait",
+            "keys::standing",
             "keys::usage",
             "inventory",
             "inventory::pipeline",
@@ -62,7 +67,7 @@ const RANK: &[(&str, &[&str])] = &[
     ),
     (
         "what mails say and how they go",
-        &["mail::transport", "mail::words"],
+        &["mail::account_words", "mail::transport", "mail::words"],
     ),
     ("the options", &["config", "config::public_url"]),
     ("where mails go", &["mail::route"]),
@@ -71,6 +76,8 @@ const RANK: &[(&str, &[&str])] = &[
         "the pure types",
         &[
             "keys::clients",
+            "keys::grant",
+            "keys::networks",
             "keys::scope",
             "keys::table",
             "keys::verify",
@@ -111,6 +118,10 @@ const KEYS_LEAVE: &[&str] = &[
 
 /// Who makes a membership into the right to act on a Seller: the session, for a membership that it found in the database.
 const MINTS_BY_MEMBERSHIP: &[&str] = &["src/accounts/sessions.rs"];
+
+/// Where a Platform gets the right to a Seller without having been granted it: the transaction that brings that Seller into
+/// being.
+const FOUNDS: &[&str] = &["src/db/platforms.rs"];
 
 /// Where a session's token or a link leaves the program: the cookie, the link, the form that a link leads to; and the demo,
 /// which makes its password of one, as the hash of nobody's password does.
@@ -357,6 +368,16 @@ fn memberships_minted_elsewhere(sources: &[Source]) -> Vec<String> {
         |source| source.lines_with_any(&calls),
         MINTS_BY_MEMBERSHIP,
         "makes a Seller's scope of a membership, which only a session that found it may",
+    )
+}
+
+fn founded_elsewhere(sources: &[Source]) -> Vec<String> {
+    let calls: [&[&str]; 2] = [&["::", "of_founded"], &[".", "of_founded"]];
+    compare_with_list(
+        sources,
+        |source| source.lines_with_any(&calls),
+        FOUNDS,
+        "gives a Platform the right to a Seller, which only the transaction that makes the Seller may",
     )
 }
 
@@ -642,6 +663,7 @@ fn a_key_leaves_in_the_few_places_that_the_allow_list_names() {
 #[test]
 fn a_membership_becomes_a_right_where_it_was_found_and_a_token_leaves_where_it_must() {
     assert_none(memberships_minted_elsewhere(&sources()));
+    assert_none(founded_elsewhere(&sources()));
     assert_none(tokens_that_leave_elsewhere(&sources()));
 }
 
@@ -807,11 +829,14 @@ fn a_door_that_is_not_on_its_list_would_be_named() {
     let mints = "fn f() { SellerScope::by_membership(seller, user); }";
     let said = about(memberships_minted_elsewhere, "src/http/caller.rs", mints);
     assert_eq!(said.len(), 1, "{said:?}");
+    let founds = "fn f() { scope.of_founded(seller); }";
+    let said = about(founded_elsewhere, "src/http/api/dealers.rs", founds);
+    assert_eq!(said.len(), 1, "{said:?}");
     let reveals = "fn f(t: Token) { log(t.reveal()); }";
     let said = about(tokens_that_leave_elsewhere, "src/app.rs", reveals);
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(KEYS_LEAVE.len() <= 3 && ASSUMES_AUTHORITY.len() <= 2);
-    assert!(MINTS_BY_MEMBERSHIP.len() <= 1 && TOKENS_LEAVE.len() <= 5);
+    assert!(MINTS_BY_MEMBERSHIP.len() <= 1 && FOUNDS.len() <= 1 && TOKENS_LEAVE.len() <= 5);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{Email, Slug, sellers::NAME_CHARS_MAX};
 use crate::{
     audit::Act,
     clock::Clock,
-    db::{AuditEntry, Db, DbError, DealerChange, LocationRow, SellerRow},
+    db::{AuditEntry, Db, DbError, DealerChange, LocationRow, NewDealer, SellerRow},
     ids::LocationId,
     keys::{format::PREFIX, scope::SellerScope},
 };
@@ -61,6 +61,18 @@ pub struct DealerBody {
     slug: Slug,
     change: DealerChange,
     locations: Option<Vec<LocationRow>>,
+}
+
+impl DealerBody {
+    /// The dealer that an upsert describes, for one that is to be brought into being; `None` if it lacks a name.
+    pub fn into_new(self) -> Option<NewDealer> {
+        Some(NewDealer {
+            slug: self.slug,
+            name: self.change.name.clone()?,
+            change: self.change,
+            locations: self.locations.unwrap_or_default(),
+        })
+    }
 }
 
 /// Reads the body of `POST /api/v1/dealers`: `slug` and `name` are required, what is absent of the rest is cleared, and
@@ -345,6 +357,14 @@ pub async fn own(db: &Db, scope: SellerScope, slug: &str) -> Result<SellerRow, D
 /// The dealer with this slug and its locations.
 pub async fn read(db: &Db, scope: SellerScope, slug: &str) -> Result<Dealer, DealerError> {
     let seller = own(db, scope, slug).await?;
+    let locations = db.locations(scope).await?;
+    Ok(Dealer { seller, locations })
+}
+
+/// The scope's own dealer and its locations, whatever its slug.
+pub async fn read_own(db: &Db, scope: SellerScope) -> Result<Dealer, DealerError> {
+    let seller = db.seller(scope).await?;
+    let seller = seller.ok_or_else(|| DealerError::NoSuchDealer(String::new()))?;
     let locations = db.locations(scope).await?;
     Ok(Dealer { seller, locations })
 }

@@ -13,4 +13,4 @@ pub mod sessions;
 pub mod sign_in;
 pub mod tokens;
 
-pub use self::names::{Email, NameError, Plan, Role, Slug};
+pub use self::names::{AccountKind, AccountStatus, Email, NameError, Plan, Role, Slug};

@@ -36,6 +36,12 @@ pub enum NameError {
     /// Not a role.
     #[error("a role is owner, admin or viewer")]
     Role,
+    /// Not a kind of account.
+    #[error("an account is a seller or a platform")]
+    AccountKind,
+    /// Not a status.
+    #[error("an account is active, suspended or closed")]
+    AccountStatus,
 }
 
 impl FromStr for Slug {
@@ -145,6 +151,26 @@ named! {
     Pro = "pro",
     /// The one that opens platform access.
     Enterprise = "enterprise"
+}
+
+named! {
+    /// What an account is for.
+    AccountKind, NameError::AccountKind,
+    /// A dealer's: it has inventory.
+    Seller = "seller",
+    /// An aggregator's: it acts for the Sellers that grant it access, and has no inventory of its own.
+    Platform = "platform"
+}
+
+named! {
+    /// What the marketplace lets an account do.
+    AccountStatus, NameError::AccountStatus,
+    /// Everything.
+    Active = "active",
+    /// Nothing, until the marketplace says otherwise. Its key is refused and not dead.
+    Suspended = "suspended",
+    /// Nothing, for good. It has no key.
+    Closed = "closed"
 }
 
 named! {

@@ -3,7 +3,7 @@
 //! Never: a password of an existing User changed by it.
 
 use super::{
-    Email, Plan, Role, Slug,
+    AccountKind, Email, Plan, Role, Slug,
     passwords::{Password, PasswordError},
 };
 use crate::{
@@ -56,13 +56,7 @@ pub async fn create_seller(
     owner: Email,
     password: Password,
 ) -> Result<CreatedSeller, CreateSellerError> {
-    let name = name.trim();
-    if name.is_empty()
-        || name.chars().count() > NAME_CHARS_MAX
-        || name.chars().any(char::is_control)
-    {
-        return Err(CreateSellerError::Name);
-    }
+    let name = checked_name(name)?;
     let existing = db.user_by_email(&owner).await?;
     let hash = match &existing {
         Some(user) if password.clone().verify(user.password_hash.clone()).await? => None,
@@ -75,6 +69,7 @@ pub async fn create_seller(
         slug: slug.clone(),
         name: name.to_owned(),
         plan: Plan::Starter,
+        kind: AccountKind::Seller,
     };
     let user = existing.map_or_else(UserId::new, |user| user.id);
 
@@ -100,4 +95,42 @@ pub async fn create_seller(
         seller: seller.id,
         owner: user,
     })
+}
+
+/// Creates a Platform, which nobody is a member of yet. Sellers and Platforms share their slugs.
+pub async fn create_platform(
+    db: &Db,
+    clock: &Clock,
+    slug: Slug,
+    name: &str,
+    plan: Plan,
+) -> Result<SellerId, CreateSellerError> {
+    let platform = NewSeller {
+        id: SellerId::new(),
+        slug: slug.clone(),
+        name: checked_name(name)?.to_owned(),
+        plan,
+        kind: AccountKind::Platform,
+    };
+    let now = clock.now();
+    let mut tx = db.begin().await?;
+    match tx.insert_seller(&platform, now).await {
+        Err(DbError::Unique) => return Err(CreateSellerError::SlugTaken(slug)),
+        other => other?,
+    }
+    let entry = AuditEntry::of_operator(now, Act::PlatformCreated).on_seller(platform.id);
+    tx.append_audit(&entry.with(serde_json::json!({"slug": slug})))
+        .await?;
+    tx.commit().await?;
+    Ok(platform.id)
+}
+
+fn checked_name(name: &str) -> Result<&str, CreateSellerError> {
+    let name = name.trim();
+    let fits = (1..=NAME_CHARS_MAX).contains(&name.chars().count());
+    if fits && !name.chars().any(char::is_control) {
+        Ok(name)
+    } else {
+        Err(CreateSellerError::Name)
+    }
 }

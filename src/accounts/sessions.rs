@@ -12,7 +12,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use serde_json::json;
 
 use super::{
-    Role,
+    AccountKind, Role,
     passwords::Password,
     people::{People, PersonError, Visitor},
     sign_in::Lane,
@@ -129,6 +129,11 @@ impl Member {
     /// How far the User may act.
     pub fn role(&self) -> Role {
         self.membership.role
+    }
+
+    /// Whether the account is a Platform's, which has no inventory and nothing that buyers see.
+    pub fn is_of_platform(&self) -> bool {
+        self.membership.kind == AccountKind::Platform
     }
 
     /// The Seller's id.

@@ -5,8 +5,11 @@
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::{Common, IfMissing, perform, print, read_secret};
-use crate::{accounts::Slug, operator::Command};
+use super::{Common, IfMissing, perform, platform, print, read_secret};
+use crate::{
+    accounts::Slug,
+    operator::{AccountCommand, Command},
+};
 
 /// What can be done to keys.
 #[derive(Subcommand)]
@@ -59,6 +62,28 @@ pub(super) enum KeyCommand {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
+    /// Say from which networks a key is accepted; from anywhere else it is refused with 403. It stays so when it is replaced.
+    #[command(
+        after_help = "Addresses are those that the server sees: behind a proxy that is not named with --trusted-proxies, the proxy's.\n\n\
+        Example:\n  truckradar key networks --seller lone-star-trucks --from 203.0.113.0/24,2001:db8::/48"
+    )]
+    Networks {
+        /// Whose key; a Platform's slug will do as well.
+        #[arg(long, value_name = "SLUG")]
+        seller: Slug,
+        /// Addresses and networks, separated by commas.
+        #[arg(
+            long,
+            value_name = "CIDR",
+            value_delimiter = ',',
+            required_unless_present = "anywhere",
+            conflicts_with = "anywhere"
+        )]
+        from: Vec<String>,
+        /// From anywhere, as in the beginning.
+        #[arg(long)]
+        anywhere: bool,
+    },
     /// Read a string from standard input and say whose key it is and whether it is live.
     #[command(
         after_help = "The string never stands on the command line, where every user of the machine could read it:\n  \
@@ -77,27 +102,18 @@ pub(super) enum KeyCommand {
 impl KeyCommand {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
         match self {
-            Self::Generate { seller } => {
-                let answer =
-                    perform(common, Command::KeyGenerate { seller }, IfMissing::Refuse).await?;
-                if common.json {
-                    return print::secret(&answer.to_string());
-                }
-                print::secret(&print::plain(&answer["key"]))?;
-                eprintln!(
-                    "This is the only time the key is shown: store it in your secret manager."
-                );
-                match answer["replaced"].as_str() {
-                    Some(_) => eprintln!(
-                        "The key before it is dead {}.",
-                        print::receipt(&answer["receipt"])
-                    ),
-                    None => eprintln!(
-                        "The Seller had no live key before; this one is live {}.",
-                        print::receipt(&answer["receipt"])
-                    ),
-                }
-                Ok(())
+            Self::Generate { seller } => generate(common, seller).await,
+            Self::Networks {
+                seller,
+                from,
+                anywhere: _,
+            } => {
+                let networks = (!from.is_empty()).then(|| from.join(" "));
+                let act = AccountCommand::Networks {
+                    slug: seller,
+                    networks,
+                };
+                platform::perform_on(common, act).await
             }
             Self::Prepare { seller } => {
                 let answer =
@@ -279,4 +295,20 @@ fn key_facts(key: &Value) -> Vec<(&'static str, String)> {
         facts.push(("reason", print::plain(&key["end_reason"])));
     }
     facts
+}
+
+/// Makes an account's key and prints it, once.
+pub(super) async fn generate(common: &Common, seller: Slug) -> anyhow::Result<()> {
+    let answer = perform(common, Command::KeyGenerate { seller }, IfMissing::Refuse).await?;
+    if common.json {
+        return print::secret(&answer.to_string());
+    }
+    print::secret(&print::plain(&answer["key"]))?;
+    eprintln!("This is the only time the key is shown: store it in your secret manager.");
+    let receipt = print::receipt(&answer["receipt"]);
+    match answer["replaced"].as_str() {
+        Some(_) => eprintln!("The key before it is dead {receipt}."),
+        None => eprintln!("The Seller had no live key before; this one is live {receipt}."),
+    }
+    Ok(())
 }

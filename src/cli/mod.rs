@@ -9,6 +9,7 @@ mod key;
 mod listing;
 mod maintenance;
 mod nodes;
+mod platform;
 mod print;
 mod seller;
 mod serve;
@@ -87,6 +88,9 @@ enum Top {
     /// Create and look at Sellers (dealer accounts).
     #[command(subcommand)]
     Seller(seller::SellerCommand),
+    /// Create and look at Platforms (aggregators), and say what they may do.
+    #[command(subcommand)]
+    Platform(platform::PlatformCommand),
     /// Let people in, and say how far they may act.
     #[command(subcommand)]
     User(user::UserCommand),
@@ -191,6 +195,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Top::Serve(command) => command.run(&common).await,
         Top::Demo(command) => command.run(&common).await,
         Top::Seller(command) => command.run(&common).await,
+        Top::Platform(command) => command.run(&common).await,
         Top::User(command) => command.run(&common).await,
         Top::Key(command) => command.run(&common).await,
         Top::Listing(command) => command.run(&common).await,

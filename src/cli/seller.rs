@@ -5,9 +5,13 @@
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::{Common, IfMissing, database_option, perform, print, program, read_secret};
+use super::{
+    Common, IfMissing, database_option, perform,
+    platform::{self, Why},
+    print, program, read_secret,
+};
 use crate::{
-    accounts::{Email, Slug},
+    accounts::{AccountKind, Email, Plan, Slug},
     operator::Command,
 };
 
@@ -37,11 +41,47 @@ pub(super) enum SellerCommand {
         #[arg(long, value_name = "SLUG")]
         seller: Slug,
     },
+    /// Change what a Seller pays for.
+    Plan {
+        /// Which Seller.
+        #[arg(long, value_name = "SLUG")]
+        seller: Slug,
+        /// starter, pro or enterprise.
+        #[arg(long, value_name = "PLAN")]
+        plan: Plan,
+    },
+    /// Accept nothing from a Seller until it is resumed. Its key is refused with 403 everywhere when this returns.
+    Suspend {
+        /// Which Seller.
+        #[arg(long, value_name = "SLUG")]
+        seller: Slug,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// Let a suspended Seller go on. Its key works again.
+    Resume {
+        /// Which Seller.
+        #[arg(long, value_name = "SLUG")]
+        seller: Slug,
+    },
+    /// End a Seller for good: its key is dead everywhere when this returns, its listings are ended, its grants withdrawn.
+    Close {
+        /// Which Seller.
+        #[arg(long, value_name = "SLUG")]
+        seller: Slug,
+        #[command(flatten)]
+        why: Why,
+    },
 }
 
 impl SellerCommand {
     pub(super) async fn run(self, common: &Common) -> anyhow::Result<()> {
+        const KIND: AccountKind = AccountKind::Seller;
         match self {
+            Self::Plan { seller, plan } => platform::set_plan(common, KIND, seller, plan).await,
+            Self::Suspend { seller, why } => platform::suspend(common, KIND, seller, why).await,
+            Self::Resume { seller } => platform::resume(common, KIND, seller).await,
+            Self::Close { seller, why } => platform::close(common, KIND, seller, why).await,
             Self::Create {
                 name,
                 slug,
@@ -87,6 +127,7 @@ impl SellerCommand {
                     ("name", print::plain(&seller["name"])),
                     ("id", print::plain(&seller["id"])),
                     ("plan", print::plain(&seller["plan"])),
+                    ("status", print::plain(&seller["status"])),
                     ("created", print::plain(&seller["created_at"])),
                     ("listings", print::plain(&seller["active_listings"])),
                     ("key", key_in_short(&seller["key"])),

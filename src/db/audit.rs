@@ -13,7 +13,7 @@ use crate::{
     audit::{Act, ActKind, RecordedAct},
     clock::Time,
     ids::{AuditId, KeyId, SellerId, UserId},
-    keys::scope::SellerScope,
+    keys::scope::{Authority, SellerScope},
 };
 
 /// One act. Its entry is written in the act's own transaction: no act without an entry, no entry without an act.
@@ -208,9 +208,29 @@ impl WriteTx {
 }
 
 impl ScopedTx {
-    /// Adds an entry.
+    /// Adds an entry. What a Platform does to a Seller, both see.
     pub async fn append_audit(&mut self, entry: &AuditEntry) -> Result<(), DbError> {
-        self.tx.append_audit(entry).await
+        self.tx.append_audit(entry).await?;
+        match self.scope.authority() {
+            Authority::Platform { platform, .. } => self.show_audit_to(entry.id, platform).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets an account see an entry that is another's.
+    pub async fn show_audit_to(
+        &mut self,
+        entry: AuditId,
+        account: SellerId,
+    ) -> Result<(), DbError> {
+        const SQL: &str = "INSERT INTO audit_also (seller_id, entry_id) VALUES ($1, $2)";
+        on_tx!(self.tx, |conn| sqlx::query(SQL)
+            .bind(account)
+            .bind(entry)
+            .execute(conn)
+            .await
+            .map(drop))?;
+        Ok(())
     }
 }
 

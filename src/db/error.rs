@@ -11,9 +11,9 @@ pub enum DbError {
     /// Another row already has what must be unique.
     #[error("a row with this unique value exists")]
     Unique,
-    /// What authorised this write holds no more: its key is dead, or its User is no longer a member who may act.
-    #[error("the key or the membership that authorised this write is no more")]
-    Fenced,
+    /// What authorised this write holds no more.
+    #[error("what authorised this write holds no more: {0}")]
+    Fenced(#[from] Fenced),
     /// A row holds what this program cannot have written.
     #[error("stored data is damaged: {0}")]
     Damaged(String),
@@ -26,6 +26,35 @@ pub enum DbError {
     /// Anything else, which is a defect of ours.
     #[error("unexpected database error: {0}")]
     Internal(sqlx::Error),
+}
+
+/// Why a write that was authorised when its request came is not any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fenced {
+    /// The key is dead.
+    #[error("the key is dead")]
+    Key,
+    /// The User is no member any more, or one who may not act.
+    #[error("the person is no member who may act")]
+    Member,
+    /// The marketplace has suspended or closed the account.
+    #[error("the account is suspended or closed")]
+    Inactive,
+    /// The key's account has come to name networks, and the request is from elsewhere.
+    #[error("the key is not to be used from there")]
+    Elsewhere,
+    /// The Platform's plan has no platform access any more.
+    #[error("the platform's plan has no platform access")]
+    Plan,
+    /// The Seller has withdrawn its grant.
+    #[error("the Seller has withdrawn its grant")]
+    Grant,
+    /// The marketplace has suspended or closed the account of the Seller that granted it.
+    #[error("the Seller's account is suspended or closed")]
+    SellerInactive,
+    /// The account is a Platform's where a Seller's is needed, or the other way round.
+    #[error("the account is of the other kind")]
+    Kind,
 }
 
 impl From<sqlx::migrate::MigrateError> for DbError {

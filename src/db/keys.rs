@@ -2,12 +2,13 @@
 //!
 //! Never: a key's row deleted, or a key itself in a parameter: only its digest comes this far.
 
-use futures_util::TryStreamExt;
-use sqlx::{Connection, FromRow};
+use sqlx::FromRow;
 
 use super::{
-    Db, DbError, ScopedTx, Tx, on_db, on_tx,
-    postgres::{For, PgDb, answered},
+    Db, DbError, ScopedTx, Tx,
+    key_table::digest_of,
+    on_db, on_tx,
+    postgres::{For, answered},
 };
 use crate::{
     clock::Time,
@@ -15,7 +16,6 @@ use crate::{
     keys::{
         format::{KeyDigest, KeyHint},
         scope::SellerScope,
-        table::{KeyRecord, Standing},
     },
 };
 
@@ -86,74 +86,7 @@ pub struct StagedRow {
     pub shown_us: Option<Time>,
 }
 
-#[derive(FromRow)]
-struct TableRow {
-    id: KeyId,
-    seller_id: SellerId,
-    digest: Vec<u8>,
-    state: String,
-}
-
-fn digest_of(bytes: &[u8]) -> Result<KeyDigest, DbError> {
-    bytes
-        .try_into()
-        .map(KeyDigest)
-        .map_err(|_| DbError::Damaged("a digest is not 32 bytes".into()))
-}
-
-pub(super) fn table_entry(
-    key: KeyId,
-    seller: SellerId,
-    digest: &[u8],
-    state: &str,
-) -> Result<(KeyDigest, KeyRecord), DbError> {
-    let standing = match state {
-        "live" => Standing::Live,
-        "staged" => Standing::Staged,
-        _ => Standing::Dead,
-    };
-    let record = KeyRecord {
-        key,
-        seller,
-        standing,
-    };
-    Ok((digest_of(digest)?, record))
-}
-
 impl Db {
-    /// Every key that has a meaning, with the epoch up to which the answer is complete, both of one moment.
-    pub async fn all_keys(&self) -> Result<(Vec<(KeyDigest, KeyRecord)>, i64), DbError> {
-        const EPOCH: &str = "SELECT epoch FROM key_epoch WHERE one = 1";
-        const KEYS: &str = "SELECT id, seller_id, digest, state FROM api_keys WHERE digest IS NOT NULL \
-             UNION ALL SELECT id, seller_id, digest, 'staged' FROM staged_keys";
-        const COUNT: &str = "SELECT (SELECT COUNT(*) FROM api_keys WHERE digest IS NOT NULL) \
-             + (SELECT COUNT(*) FROM staged_keys)";
-        // Row by row into what is kept: a million rows as the driver holds them would be several times as large.
-        macro_rules! read {
-            ($tx:expr) => {{
-                let mut tx = $tx;
-                let epoch = sqlx::query_scalar(EPOCH).fetch_one(&mut *tx).await?;
-                let count: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *tx).await?;
-                let mut keys = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
-                let mut rows = sqlx::query_as::<_, TableRow>(KEYS).fetch(&mut *tx);
-                while let Some(row) = rows.try_next().await? {
-                    keys.push(table_entry(row.id, row.seller_id, &row.digest, &row.state)?);
-                }
-                (keys, epoch)
-            }};
-        }
-        Ok(match self {
-            Self::Sqlite(db) => read!(db.reader.begin().await?),
-            Self::Postgres(db) => {
-                // A million rows may take longer than any other statement is given.
-                let mut own = db.unlimited().await?;
-                let read = read!(PgDb::begin_read(&mut own).await?);
-                own.close().await?;
-                read
-            }
-        })
-    }
-
     /// A Seller's newest keys: the live one first if there is one, then those that died last.
     pub async fn keys_of_seller(
         &self,
@@ -390,27 +323,33 @@ impl ScopedTx {
         Ok(forgotten)
     }
 
-    /// Counts the change: the Seller's key version by one, the epoch by one, and stamps what changed with the epoch. The
-    /// last thing before the commit, so that the epoch's row is locked for the shortest time.
-    pub async fn seal_key_change(&mut self) -> Result<i64, DbError> {
-        const VERSION: &str = "UPDATE sellers SET key_version = key_version + 1 WHERE id = $1";
-        const EPOCH: &str = "UPDATE key_epoch SET epoch = epoch + 1 WHERE one = 1 RETURNING epoch";
-        const STAMP: [&str; 2] = [
-            "UPDATE api_keys SET changed_epoch = $2 WHERE seller_id = $1 AND changed_epoch = -1",
-            "UPDATE staged_keys SET changed_epoch = $2 WHERE seller_id = $1 AND changed_epoch = -1",
-        ];
-        let seller = self.scope.seller();
-        on_tx!(self.tx, |conn| sqlx::query(VERSION)
-            .bind(seller)
+    /// Counts a change of the account's keys by one, so that whoever looked before it is told.
+    pub async fn count_key_version(&mut self) -> Result<(), DbError> {
+        const SQL: &str = "UPDATE sellers SET key_version = key_version + 1 WHERE id = $1";
+        on_tx!(self.tx, |conn| sqlx::query(SQL)
+            .bind(self.scope.seller())
             .execute(conn)
             .await
             .map(drop))?;
+        Ok(())
+    }
+
+    /// Counts the epoch by one and stamps with it what the transaction changed of the account's keys and grants. The last
+    /// thing before the commit, so that the epoch's row is locked for the shortest time.
+    pub async fn seal(&mut self) -> Result<i64, DbError> {
+        const EPOCH: &str = "UPDATE key_epoch SET epoch = epoch + 1 WHERE one = 1 RETURNING epoch";
+        const STAMP: [&str; 3] = [
+            "UPDATE api_keys SET changed_epoch = $2 WHERE seller_id = $1 AND changed_epoch = -1",
+            "UPDATE staged_keys SET changed_epoch = $2 WHERE seller_id = $1 AND changed_epoch = -1",
+            "UPDATE grants SET changed_epoch = $2 WHERE seller_id = $1 AND changed_epoch = -1",
+        ];
+        let account = self.scope.seller();
         let epoch: i64 = on_tx!(self.tx, |conn| sqlx::query_scalar(EPOCH)
             .fetch_one(conn)
             .await)?;
         for sql in STAMP {
             on_tx!(self.tx, |conn| sqlx::query(sql)
-                .bind(seller)
+                .bind(account)
                 .bind(epoch)
                 .execute(conn)
                 .await

@@ -4,7 +4,9 @@
 
 use sqlx::FromRow;
 
-use super::{Db, DbError, ScopedTx, Tx, WriteTx, on_db, on_tx, postgres::answered};
+use super::{
+    Db, DbError, ScopedTx, Tx, WriteTx, fence::lock_number, on_db, on_tx, postgres::answered,
+};
 use crate::{
     clock::Time,
     ids::{ListingId, SellerId},
@@ -219,7 +221,7 @@ impl ScopedTx {
             Tx::Sqlite(_) => Ok(()),
             Tx::Postgres(tx) => {
                 let locked = sqlx::query("SELECT pg_advisory_xact_lock($1)");
-                let locked = locked.bind(super::lock_number(seller) ^ LISTINGS);
+                let locked = locked.bind(lock_number(seller) ^ LISTINGS);
                 answered(locked.execute(&mut **tx)).await?;
                 Ok(())
             }

@@ -118,7 +118,9 @@ impl ScopedTx {
         const SQL: &str = "SELECT email FROM users WHERE id = $1";
         let user: UserId = match self.scope.authority() {
             Authority::Member(user) => user,
-            Authority::Key(_) | Authority::Operator => return Ok(None),
+            Authority::Key(_) | Authority::Platform { .. } | Authority::Operator => {
+                return Ok(None);
+            }
         };
         Ok(on_tx!(self.tx, |conn| sqlx::query_scalar(SQL)
             .bind(user)

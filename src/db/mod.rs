@@ -8,13 +8,16 @@
 
 mod audit;
 mod error;
+mod fence;
 mod forget;
 mod incidents;
+mod key_table;
 mod keys;
 mod listings;
 mod mail;
 mod nodes;
 mod people;
+mod platforms;
 mod postgres;
 mod schema;
 mod sellers;
@@ -37,25 +40,24 @@ use sqlx::{
 
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
-use self::postgres::{For, LOCK_PATIENCE, PgDb, answered};
+use self::postgres::{For, PgDb, answered};
 pub use self::{
     audit::{AuditEntry, AuditRow},
-    error::DbError,
+    error::{DbError, Fenced},
     incidents::Death,
+    key_table::{AskedKey, KeyChanges},
     keys::{IdentifiedKey, KeyRow, StagedBecomes, StagedRow},
     listings::{ListingCounts, ListingFilter},
     mail::{Addressees, MailRow, NewMail},
-    nodes::{KeyChanges, NodeCard, NodeRow},
+    nodes::{NodeCard, NodeRow},
     people::{LinkKind, LinkRow, MemberRow, MembershipRow, UserRow},
+    platforms::{GrantRow, GrantedRow, GranteeRow, PlatformRow},
     postgres::{CHANGE_LOCK_TIMEOUT, CONNECTIONS as POSTGRES_CONNECTIONS, Heard, Listener},
-    sellers::{DealerChange, LocationRow, NewSeller, SellerRow},
+    sellers::{DealerChange, LocationRow, NewDealer, NewSeller, SellerRow},
     sessions::SessionRow,
     usage::{ClientUse, FormerClient, OfKeys, RefusedClient, SlotUse, UsageRow},
 };
-use crate::{
-    ids::SellerId,
-    keys::scope::{Authority, SellerScope},
-};
+use crate::keys::scope::SellerScope;
 
 /// How long a statement or a transaction waits for another process that holds the SQLite file.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -318,45 +320,6 @@ impl Db {
         Ok(problems)
     }
 
-    /// Opens a transaction for a write on behalf of a scope, after checking inside it that the scope still holds: the key
-    /// that gave it is live, or the User is still a member who may act. This is the fence. A change of the key or of the
-    /// members takes the same lock exclusively, so it waits for writes in flight, and none authorised by the old key
-    /// commits after it.
-    ///
-    /// [`DbError::Fenced`] if the key is dead by now, or the member one no more.
-    pub async fn begin_write(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
-        let mut tx = self
-            .begin_after(|db| &db.ordinary_writes, |db| Some(&db.ordinary_writes))
-            .await?;
-        tx.lock_owner(scope.seller(), Lock::Shared).await?;
-        tx.check_authority(scope).await?;
-        Ok(ScopedTx { tx, scope })
-    }
-
-    /// Opens a transaction that changes what keys of a Seller are good, or who may act for it; it waits until every write
-    /// in flight has ended. [`DbError::Fenced`] as for a write.
-    pub async fn begin_change(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
-        let place = match self {
-            Self::Sqlite(_) => None,
-            Self::Postgres(db) => Some(place_in(&db.changes).await?),
-        };
-        let mut tx = WriteTx {
-            _place: place,
-            ..self.begin_for(For::Change).await?
-        };
-        let locked = tx.lock_owner(scope.seller(), Lock::Exclusive);
-        match self {
-            Self::Sqlite(_) => locked.await?,
-            // Its place in the queue is kept while whoever holds the lock for too long is ended.
-            Self::Postgres(db) => tokio::select! {
-                locked = locked => locked?,
-                () = end_holders(db, scope.seller()) => {}
-            },
-        }
-        tx.check_authority(scope).await?;
-        Ok(ScopedTx { tx, scope })
-    }
-
     /// Opens a transaction as [`Db::begin`] does, but one that waits for its turn among the others of this kind: for what
     /// people and strangers can cause in any number.
     pub async fn begin_in_turn(&self) -> Result<WriteTx, DbError> {
@@ -467,69 +430,7 @@ async fn is_usable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Erro
     Ok(!connection.is_in_transaction())
 }
 
-/// Ends, again and again, whoever has held a Seller's lock for longer than a change is to wait. A node that froze inside a
-/// write is ended by the server itself; this is for one that froze where the server's limits do not reach.
-async fn end_holders(db: &PgDb, seller: SellerId) {
-    loop {
-        tokio::time::sleep(LOCK_PATIENCE).await;
-        if let Err(error) = db.end_holders(lock_number(seller)).await {
-            tracing::warn!(%error, "whoever holds the lock on a Seller cannot be ended");
-        }
-    }
-}
-
-/// The number of a Seller's lock. Two Sellers of one number would only wait for each other.
-fn lock_number(seller: SellerId) -> i64 {
-    seller.spread().cast_signed()
-}
-
-#[derive(Clone, Copy)]
-enum Lock {
-    Shared,
-    Exclusive,
-}
-
 impl WriteTx {
-    /// Takes the lock on which a Seller's writes and the changes of its key exclude each other, until the transaction
-    /// ends. Advisory, because its queue is fair: shared row locks can overtake a waiting update for ever. On SQLite the
-    /// single writer is the lock.
-    async fn lock_owner(&mut self, seller: SellerId, lock: Lock) -> Result<(), DbError> {
-        if let Tx::Postgres(tx) = &mut self.inner {
-            let sql = match lock {
-                Lock::Shared => "SELECT pg_advisory_xact_lock_shared($1)",
-                Lock::Exclusive => "SELECT pg_advisory_xact_lock($1)",
-            };
-            let locked = sqlx::query(sql).bind(lock_number(seller));
-            answered(locked.execute(&mut **tx)).await?;
-        }
-        Ok(())
-    }
-
-    /// Whether the scope still holds, in a statement of its own after the lock was granted: under READ COMMITTED only a
-    /// statement that began after a change committed sees it.
-    async fn check_authority(&mut self, scope: SellerScope) -> Result<(), DbError> {
-        const KEY: &str =
-            "SELECT 1 FROM api_keys WHERE id = $1 AND seller_id = $2 AND state = 'live'";
-        const MEMBER: &str = "SELECT 1 FROM memberships \
-             WHERE user_id = $1 AND seller_id = $2 AND role IN ('owner', 'admin')";
-        let holds = match scope.authority() {
-            Authority::Key(key) => on_tx!(self, |conn| sqlx::query(KEY)
-                .bind(key)
-                .bind(scope.seller())
-                .fetch_optional(conn)
-                .await
-                .map(|row| row.is_some()))?,
-            Authority::Member(user) => on_tx!(self, |conn| sqlx::query(MEMBER)
-                .bind(user)
-                .bind(scope.seller())
-                .fetch_optional(conn)
-                .await
-                .map(|row| row.is_some()))?,
-            Authority::Operator => true,
-        };
-        if holds { Ok(()) } else { Err(DbError::Fenced) }
-    }
-
     /// Makes the transaction durable and visible. After an error the outcome is unknown: it may have been committed.
     pub async fn commit(self) -> Result<(), DbError> {
         // The place is held until the transaction has ended.

@@ -1,28 +1,19 @@
-//! The nodes that share a database: who serves, how far each has come, and what a node reads of the keys to keep up.
+//! The nodes that share a database: who serves, and how far each has come.
 //!
 //! Each method is one step of the rule in [`crate::keys::revocation`], one transaction each; what may follow what is
 //! decided there. On PostgreSQL they use connections of their own.
 //!
-//! Never: a row deleted by who has not seen its number stand still; a read of keys that is not one snapshot.
+//! Never: a row deleted by who has not seen its number stand still.
 
 use sqlx::FromRow;
 
 use super::{
     Db, DbError, ScopedTx,
-    keys::table_entry,
-    on_tx, place_in,
-    postgres::{BEGIN_READ, Listener, answered},
+    key_table::EPOCH,
+    on_tx,
+    postgres::{Listener, answered},
 };
-use crate::{
-    clock::Time,
-    ids::{KeyId, NodeId},
-    keys::{
-        format::KeyDigest,
-        table::{KeyRecord, TableChange},
-    },
-};
-
-const EPOCH: &str = "SELECT epoch FROM key_epoch WHERE one = 1";
+use crate::{clock::Time, ids::NodeId};
 
 /// A node as it shows itself to the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,25 +47,6 @@ pub struct NodeRow {
     pub age_us: i64,
 }
 
-/// What has changed among the keys.
-#[derive(Clone, Debug)]
-pub struct KeyChanges {
-    /// The epoch up to which this is complete.
-    pub epoch: i64,
-    /// Keys that are new or have a new standing.
-    pub put: Vec<(KeyDigest, KeyRecord)>,
-    /// Keys whose digests are no longer kept.
-    pub forgotten: Vec<KeyId>,
-}
-
-#[derive(FromRow)]
-struct ChangedRow {
-    id: KeyId,
-    seller_id: crate::ids::SellerId,
-    digest: Option<Vec<u8>>,
-    state: String,
-}
-
 /// Runs one query on the connections that the rule on keys has for itself.
 macro_rules! on_vital {
     ($db:expr, |$pool:ident| $query:expr) => {
@@ -90,6 +62,8 @@ macro_rules! on_vital {
         }
     };
 }
+
+pub(super) use on_vital;
 
 /// Runs one query that writes to the table of nodes, on the connections named.
 macro_rules! on_writer {
@@ -138,49 +112,6 @@ impl Db {
         Ok(on_vital!(self, |pool| sqlx::query_scalar(EPOCH)
             .fetch_one(pool)
             .await)?)
-    }
-
-    /// What has changed since an epoch, all of one snapshot.
-    pub async fn key_changes(&self, since: i64) -> Result<KeyChanges, DbError> {
-        const KEYS: &str = "SELECT id, seller_id, digest, state FROM api_keys WHERE changed_epoch > $1 \
-             UNION ALL SELECT id, seller_id, digest, 'staged' FROM staged_keys WHERE changed_epoch > $1";
-        macro_rules! read {
-            ($tx:expr) => {{
-                let mut tx = $tx;
-                let epoch: i64 = sqlx::query_scalar(EPOCH).fetch_one(&mut *tx).await?;
-                let rows: Vec<ChangedRow> = if epoch == since {
-                    Vec::new()
-                } else {
-                    sqlx::query_as(KEYS).bind(since).fetch_all(&mut *tx).await?
-                };
-                tx.rollback().await?;
-                Ok((epoch, rows))
-            }};
-        }
-        let (epoch, rows) = match self {
-            Self::Sqlite(db) => {
-                let read: Result<_, sqlx::Error> = async { read!(db.reader.begin().await?) }.await;
-                read?
-            }
-            Self::Postgres(db) => {
-                answered(async { read!(db.lease.begin_with(BEGIN_READ).await?) }).await?
-            }
-        };
-        let mut changes = KeyChanges {
-            epoch,
-            put: Vec::with_capacity(rows.len()),
-            forgotten: Vec::new(),
-        };
-        for row in rows {
-            match row.digest {
-                Some(digest) => {
-                    let entry = table_entry(row.id, row.seller_id, &digest, &row.state)?;
-                    changes.put.push(entry);
-                }
-                None => changes.forgotten.push(row.id),
-            }
-        }
-        Ok(changes)
     }
 
     /// Commits that the node judges by this epoch; `false` if its row is gone.
@@ -248,25 +179,6 @@ impl Db {
             Self::Postgres(db) => Listener::connect(db).await.map(Some),
         }
     }
-
-    /// What the database itself says of one key, at this moment; `None` if no key has this digest.
-    pub async fn key_record(&self, digest: KeyDigest) -> Result<Option<KeyRecord>, DbError> {
-        const SQL: &str = "SELECT id, seller_id, digest, state FROM api_keys WHERE digest = $1 \
-             UNION ALL SELECT id, seller_id, digest, 'staged' FROM staged_keys WHERE digest = $1";
-        let _place = match self {
-            Self::Sqlite(_) => None,
-            Self::Postgres(db) => Some(place_in(&db.checks).await?),
-        };
-        let row: Option<ChangedRow> = on_vital!(self, |pool| sqlx::query_as(SQL)
-            .bind(digest.0.to_vec())
-            .fetch_optional(pool)
-            .await)?;
-        row.map(|row| {
-            let digest = row.digest.unwrap_or_default();
-            table_entry(row.id, row.seller_id, &digest, &row.state).map(|(_, record)| record)
-        })
-        .transpose()
-    }
 }
 
 impl ScopedTx {
@@ -275,19 +187,5 @@ impl ScopedTx {
         Ok(on_tx!(self.tx, |conn| sqlx::query_scalar(EPOCH)
             .fetch_one(conn)
             .await)?)
-    }
-}
-
-impl KeyChanges {
-    /// What is to be done to a table; `digests` finds those of keys in it.
-    pub fn for_table(self, digests: impl FnOnce(&[KeyId]) -> Vec<KeyDigest>) -> TableChange {
-        let forget = match self.forgotten.is_empty() {
-            true => Vec::new(),
-            false => digests(&self.forgotten),
-        };
-        TableChange {
-            put: self.put,
-            forget,
-        }
     }
 }

@@ -6,7 +6,7 @@ use sqlx::FromRow;
 
 use super::{Db, DbError, ScopedTx, Tx, WriteTx, on_db, on_tx, postgres::answered};
 use crate::{
-    accounts::{Email, Role, tokens::TokenDigest},
+    accounts::{AccountKind, Email, Role, tokens::TokenDigest},
     clock::Time,
     ids::{SellerId, UserId},
     keys::scope::SellerScope,
@@ -45,6 +45,8 @@ pub struct MembershipRow {
     pub slug: String,
     /// Its name.
     pub name: String,
+    /// Whether it is a dealer's account or a Platform's.
+    pub kind: AccountKind,
     /// How far the User may act for it.
     pub role: Role,
 }
@@ -117,7 +119,7 @@ impl Db {
 
     /// What a User is a member of, by name.
     pub async fn memberships_of(&self, user: UserId) -> Result<Vec<MembershipRow>, DbError> {
-        const SQL: &str = "SELECT m.seller_id, s.slug, s.name, m.role \
+        const SQL: &str = "SELECT m.seller_id, s.slug, s.name, s.kind, m.role \
              FROM memberships m JOIN sellers s ON s.id = m.seller_id WHERE m.user_id = $1 ORDER BY s.name, s.slug";
         Ok(on_db!(self, |pool| sqlx::query_as(SQL)
             .bind(user)

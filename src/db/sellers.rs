@@ -6,13 +6,13 @@ use sqlx::FromRow;
 
 use super::{Db, DbError, ScopedTx, Tx, WriteTx, on_db, on_tx, postgres::answered};
 use crate::{
-    accounts::{Plan, Slug},
+    accounts::{AccountKind, AccountStatus, Plan, Slug},
     clock::Time,
     ids::{LocationId, SellerId},
     keys::scope::SellerScope,
 };
 
-/// A dealer account.
+/// An account: a dealer's, or a Platform's.
 #[derive(Clone, Debug, FromRow)]
 pub struct SellerRow {
     /// Its id.
@@ -37,7 +37,30 @@ pub struct SellerRow {
     pub created_us: Time,
     /// When anything above last changed.
     pub updated_us: Time,
+    /// Whether it is a dealer's account or a Platform's.
+    pub kind: AccountKind,
+    /// What the marketplace lets it do.
+    pub status: AccountStatus,
+    /// What the marketplace said when it suspended or closed it.
+    pub status_reason: Option<String>,
+    /// From which networks its key is accepted; `None` is from anywhere.
+    pub key_networks: Option<String>,
+    /// The Platform that brought it into being.
+    pub created_by: Option<SellerId>,
 }
+
+/// Accounts, whole.
+macro_rules! account_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT id, slug, name, plan, phone, email, website, description, key_version, created_us, updated_us, ",
+            "kind, status, status_reason, key_networks, created_by FROM sellers WHERE ",
+            $condition
+        )
+    };
+}
+
+pub(super) use account_where;
 
 /// One place where a Seller's units stand.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
@@ -69,6 +92,8 @@ pub struct NewSeller {
     pub name: String,
     /// What it pays for.
     pub plan: Plan,
+    /// Whether it is a dealer's account or a Platform's.
+    pub kind: AccountKind,
 }
 
 /// A change of what a dealer says of itself: the outer `None` leaves a field alone, `Some(None)` clears it.
@@ -86,11 +111,23 @@ pub struct DealerChange {
     pub description: Option<Option<String>>,
 }
 
+/// A Seller that is to be brought into being.
+#[derive(Clone, Debug)]
+pub struct NewDealer {
+    /// Its short name.
+    pub slug: Slug,
+    /// Its name.
+    pub name: String,
+    /// What it says of itself besides.
+    pub change: DealerChange,
+    /// Where its units stand.
+    pub locations: Vec<LocationRow>,
+}
+
 impl Db {
     /// The Seller with this slug. For commands, and to tell "another dealer's" from "nobody's".
     pub async fn seller_by_slug(&self, slug: &Slug) -> Result<Option<SellerRow>, DbError> {
-        const SQL: &str = "SELECT id, slug, name, plan, phone, email, website, description, key_version, \
-             created_us, updated_us FROM sellers WHERE slug = $1";
+        const SQL: &str = account_where!("kind = 'seller' AND slug = $1");
         Ok(on_db!(self, |pool| sqlx::query_as(SQL)
             .bind(slug.as_str())
             .fetch_optional(pool)
@@ -111,22 +148,10 @@ impl Db {
 
     /// The scope's own Seller.
     pub async fn seller(&self, scope: SellerScope) -> Result<Option<SellerRow>, DbError> {
-        const SQL: &str = "SELECT id, slug, name, plan, phone, email, website, description, key_version, \
-             created_us, updated_us FROM sellers WHERE id = $1";
+        const SQL: &str = account_where!("id = $1");
         Ok(on_db!(self, |pool| sqlx::query_as(SQL)
             .bind(scope.seller())
             .fetch_optional(pool)
-            .await)?)
-    }
-
-    /// Sellers in the order of their slugs, after this one. For the operator.
-    pub async fn sellers_after(&self, slug: &str, limit: i64) -> Result<Vec<SellerRow>, DbError> {
-        const SQL: &str = "SELECT id, slug, name, plan, phone, email, website, description, key_version, \
-             created_us, updated_us FROM sellers WHERE slug > $1 ORDER BY slug LIMIT $2";
-        Ok(on_db!(self, |pool| sqlx::query_as(SQL)
-            .bind(slug)
-            .bind(limit)
-            .fetch_all(pool)
             .await)?)
     }
 
@@ -153,14 +178,15 @@ impl Db {
 impl WriteTx {
     /// Adds a Seller; [`DbError::Unique`] if the slug is taken.
     pub async fn insert_seller(&mut self, seller: &NewSeller, at: Time) -> Result<(), DbError> {
-        const SQL: &str = "INSERT INTO sellers (id, slug, name, plan, key_version, created_us, updated_us) \
-             VALUES ($1, $2, $3, $4, 0, $5, $5)";
+        const SQL: &str = "INSERT INTO sellers (id, slug, name, plan, kind, key_version, created_us, updated_us) \
+             VALUES ($1, $2, $3, $4, $6, 0, $5, $5)";
         on_tx!(self, |conn| sqlx::query(SQL)
             .bind(seller.id)
             .bind(seller.slug.as_str())
             .bind(&seller.name)
             .bind(seller.plan)
             .bind(at)
+            .bind(seller.kind)
             .execute(conn)
             .await
             .map(drop))?;

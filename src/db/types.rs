@@ -7,12 +7,12 @@ use std::{borrow::Cow, error::Error, str::FromStr};
 use sqlx::{Database, Decode, Encode, Type, encode::IsNull, error::BoxDynError};
 
 use crate::{
-    accounts::{Plan, Role},
+    accounts::{AccountKind, AccountStatus, Plan, Role},
     audit::{Act, RecordedAct},
     clock::Time,
     ids::{
-        AuditId, IncidentId, KeyId, ListingId, LocationId, MailId, NodeId, SellerId, SessionId,
-        UserId,
+        AuditId, GrantId, IncidentId, KeyId, ListingId, LocationId, MailId, NodeId, SellerId,
+        SessionId, UserId,
     },
     inventory::{listing::ListingStatus, vin::Vin},
 };
@@ -59,9 +59,12 @@ as_text! {
     IncidentId => |id| id.to_text().into(),
     SessionId => |id| id.to_text().into(),
     NodeId => |id| id.to_text().into(),
+    GrantId => |id| id.to_text().into(),
     Vin => |vin| vin.as_str().into(),
     ListingStatus => |status| status.as_str().into(),
     Plan => |plan| plan.as_str().into(),
+    AccountKind => |kind| kind.as_str().into(),
+    AccountStatus => |status| status.as_str().into(),
     Role => |role| role.as_str().into(),
     Act => |act| act.as_str().into(),
     RecordedAct => |act| act.as_str().into(),

@@ -7,7 +7,9 @@ pub mod clients;
 use serde_json::{Value, json};
 
 use crate::{
-    accounts::{Email, Plan, Slug, passwords::Password, sellers::create_seller, tokens::Token},
+    accounts::{
+        AccountKind, Email, Plan, Slug, passwords::Password, sellers::create_seller, tokens::Token,
+    },
     clock::Time,
     db::{Db, DbError, NewSeller},
     ids::{KeyId, ListingId, SellerId},
@@ -297,6 +299,7 @@ async fn fill_some(
                 slug: format!("load-{n:07}").parse()?,
                 name: format!("Load Test Trucks {n}"),
                 plan: Plan::Starter,
+                kind: AccountKind::Seller,
             })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;

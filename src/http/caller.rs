@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, Method, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts},
 };
 
 use super::{State, error::ApiError, form::Fields, problem::Problem, session_cookie};
@@ -17,7 +17,13 @@ use crate::{
     },
     db::DbError,
     ids::SellerId,
-    keys::{scope::SellerScope, usage, verify::Caller},
+    keys::{
+        grant::{self, Named},
+        scope::SellerScope,
+        table::Holder,
+        usage,
+        verify::{Caller, Forbidden},
+    },
 };
 
 /// What the edge leaves with a request whose key it found good: the key's holder, and where they are.
@@ -32,25 +38,55 @@ pub(super) struct ClientAddress(pub(super) IpAddr);
 #[derive(Clone)]
 pub(super) struct RequestId(pub(super) Box<str>);
 
-/// The holder of a live Seller key.
-pub struct SellerCaller(Caller, IpAddr);
+/// Where a request names the Seller that it is about.
+pub(super) const TRUCKRADAR_SELLER: HeaderName = HeaderName::from_static("truckradar-seller");
+
+/// The holder of a live key that may act for one Seller: the Seller's own, or a Platform's that the Seller has granted access.
+pub struct SellerCaller(SellerScope);
 
 impl SellerCaller {
-    /// The right to act on the key's Seller.
+    /// The right to act on that Seller.
     pub fn scope(&self) -> SellerScope {
-        self.0.scope().from_address(self.1)
+        self.0
     }
+}
 
+impl FromRequestParts<Arc<State>> for SellerCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, ApiError> {
+        let caller = KeyCaller::of(parts)?;
+        let scope = caller.scope().ok_or_else(ApiError::seller_required)?;
+        caller.must_mean_itself(parts, state).await?;
+        Ok(Self(scope))
+    }
+}
+
+/// The holder of a live key of any kind.
+pub struct KeyCaller(Caller, IpAddr);
+
+impl KeyCaller {
     /// The key.
     pub fn key(&self) -> crate::ids::KeyId {
         self.0.record().key
     }
-}
 
-impl<S: Sync> FromRequestParts<S> for SellerCaller {
-    type Rejection = ApiError;
+    /// Whether it is a Platform's.
+    pub fn is_platform(&self) -> bool {
+        self.0.record().holder != Holder::Seller
+    }
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+    /// The right to act on the Seller that the request is about; `None` for a Platform that named nobody.
+    pub fn scope(&self) -> Option<SellerScope> {
+        Some(self.0.scope()?.from_address(self.1))
+    }
+
+    /// The right to read what is the key's own account's; for a Platform, to bring Sellers into being.
+    pub fn own_scope(&self) -> SellerScope {
+        self.0.own_scope().from_address(self.1)
+    }
+
+    fn of(parts: &Parts) -> Result<Self, ApiError> {
         match parts.extensions.get::<Verified>() {
             Some(Verified(caller, address)) => Ok(Self(*caller, *address)),
             // A route outside /api/v1/ asked for a Seller: a defect in the table, and never a way in.
@@ -60,6 +96,43 @@ impl<S: Sync> FromRequestParts<S> for SellerCaller {
             }
         }
     }
+
+    /// A Seller's own key needs not name its Seller; if the request names one all the same, it must be that one. Whoever
+    /// believes to act for another is told.
+    async fn must_mean_itself(&self, parts: &Parts, state: &State) -> Result<(), ApiError> {
+        if self.is_platform() || !parts.headers.contains_key(TRUCKRADAR_SELLER) {
+            return Ok(());
+        }
+        let own = self.0.record().seller;
+        let is_own = match named(&parts.headers) {
+            Named::Id(id) => id == own,
+            Named::Slug(slug) => {
+                let seller = state.services.db.seller(self.own_scope()).await?;
+                seller.is_some_and(|seller| seller.slug == slug)
+            }
+            Named::Nobody | Named::Unreadable => false,
+        };
+        match is_own {
+            true => Ok(()),
+            false => Err(Forbidden::NotGranted.into()),
+        }
+    }
+}
+
+impl FromRequestParts<Arc<State>> for KeyCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, ApiError> {
+        let caller = Self::of(parts)?;
+        caller.must_mean_itself(parts, state).await?;
+        Ok(caller)
+    }
+}
+
+/// The Seller that a request says it is about.
+pub(super) fn named(headers: &HeaderMap) -> Named<'_> {
+    let values = headers.get_all(TRUCKRADAR_SELLER).iter();
+    grant::read_named(values.map(HeaderValue::as_bytes))
 }
 
 /// The browser that asks for a page, signed in or not.

@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use super::{
     State,
-    caller::{ClientAddress, RequestId, Verified},
+    caller::{self, ClientAddress, RequestId, Verified},
     error::{ApiError, ApiProblem, Code},
     hosts,
     metrics::RefusedBecause,
@@ -309,24 +309,30 @@ async fn admit(
             .iter()
             .map(HeaderValue::as_bytes),
     );
-    let verdict = match presented {
-        Presented::Missing => Err(Refusal::Missing),
-        Presented::Malformed => Err(Refusal::Malformed),
-        // One snapshot for the lookup and the judgement; let go before anything else happens.
-        key => verify::verify(
-            key,
-            &keys.revocation.snapshot(),
-            state.services.clock.boot(),
-        ),
+    let asked = verify::Request {
+        presented,
+        named: caller::named(request.headers()),
+        from: client,
     };
+    // One snapshot for the lookup and the judgement; let go before anything else happens.
+    let verdict = verify::verify(
+        &asked,
+        &keys.revocation.snapshot(),
+        state.services.clock.boot(),
+    );
     let verdict = match (verdict, presented) {
-        (Err(Refusal::CannotKnow), Presented::Key(digest)) => keys.ask_primary(digest).await,
+        (Err(Refusal::CannotKnow), Presented::Key(digest)) => {
+            keys.ask_primary(digest, &asked).await
+        }
         (verdict, _) => verdict,
     };
     let caller = match verdict {
         Ok(caller) => caller,
         Err(refusal) => {
-            if let Refusal::Revoked(record) | Refusal::Staged(record) = refusal {
+            if let Refusal::Revoked(record)
+            | Refusal::Staged(record)
+            | Refusal::Forbidden(record, _) = refusal
+            {
                 *known = Known::Key(record);
             }
             state.metrics.refused(because(refusal));
@@ -358,6 +364,7 @@ fn because(refusal: Refusal) -> RefusedBecause {
         Refusal::Unknown => RefusedBecause::Unknown,
         Refusal::Revoked(_) => RefusedBecause::Revoked,
         Refusal::Staged(_) => RefusedBecause::Staged,
+        Refusal::Forbidden(..) => RefusedBecause::Forbidden,
         Refusal::CannotKnow => RefusedBecause::CannotKnow,
     }
 }

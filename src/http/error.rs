@@ -5,6 +5,8 @@
 //!
 //! Never: an inner error's text in a response; 401 for a fault of ours.
 
+mod forbidden;
+
 use std::{borrow::Cow, sync::LazyLock, time::Duration};
 
 use axum::{
@@ -19,7 +21,6 @@ use crate::{
     accounts::dealers::DealerError,
     db::DbError,
     inventory::{pipeline::Rejected, service::InventoryError, vin::VinError},
-    keys::verify::Refusal,
     services::Settings,
 };
 
@@ -50,6 +51,10 @@ listed! {
         Unauthorized,
         /// 403: another dealer's.
         Forbidden,
+        /// 403: the plan does not have this.
+        TierRestricted,
+        /// 400: a Platform's key, and no Seller named.
+        SellerRequired,
         /// 400: the envelope is not what it must be.
         ValidationError,
         /// 400: more than 500 records.
@@ -110,6 +115,8 @@ impl Code {
         match self {
             Self::Unauthorized => ("UNAUTHORIZED", S::UNAUTHORIZED),
             Self::Forbidden => ("FORBIDDEN", S::FORBIDDEN),
+            Self::TierRestricted => ("TIER_RESTRICTED", S::FORBIDDEN),
+            Self::SellerRequired => ("SELLER_REQUIRED", S::BAD_REQUEST),
             Self::ValidationError => ("VALIDATION_ERROR", S::BAD_REQUEST),
             Self::BatchTooLarge => ("BATCH_TOO_LARGE", S::BAD_REQUEST),
             Self::InvalidPayload => ("INVALID_PAYLOAD", S::BAD_REQUEST),
@@ -367,23 +374,10 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Missing => Self::unauthorized(Reason::Missing),
-            Refusal::Malformed => Self::unauthorized(Reason::Malformed),
-            Refusal::Unknown => Self::unauthorized(Reason::Unknown),
-            Refusal::Revoked(_) => Self::unauthorized(Reason::Revoked),
-            Refusal::Staged(_) => Self::unauthorized(Reason::Staged),
-            Refusal::CannotKnow => Self::unavailable(),
-        }
-    }
-}
-
 impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Fenced => Self::revoked(),
+            DbError::Fenced(fenced) => fenced.into(),
             // Somebody came to list one of the VINs between our look and our write; on another try the look sees it.
             DbError::Unique => Self::unavailable(),
             DbError::Unavailable(_) => {
@@ -421,7 +415,8 @@ impl From<DealerError> for ApiError {
             .with_details(json!({"issues": issues})),
             DealerError::NotYours(_) => Self::new(
                 Code::Forbidden,
-                "This dealer is not the one that your key belongs to. Each key acts for one dealer.",
+                "This dealer is not the one that your key acts for. A dealer's key acts for that dealer, a platform's for the one that \
+                 the request names.",
             ),
             DealerError::NoSuchDealer(_) => Self::new(Code::NotFound, "No dealer has this slug."),
             DealerError::Db(error) => error.into(),

@@ -48,17 +48,20 @@ pub enum RefusedBecause {
     Revoked,
     /// A key that waits for its cut-over.
     Staged,
+    /// A good key that may not do this.
+    Forbidden,
     /// This node could not know.
     CannotKnow,
 }
 
 impl RefusedBecause {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Missing,
         Self::Malformed,
         Self::Unknown,
         Self::Revoked,
         Self::Staged,
+        Self::Forbidden,
         Self::CannotKnow,
     ];
 
@@ -70,6 +73,7 @@ impl RefusedBecause {
             Self::Unknown => "unknown",
             Self::Revoked => "revoked",
             Self::Staged => "staged",
+            Self::Forbidden => "forbidden",
             Self::CannotKnow => "cannot_know",
         }
     }

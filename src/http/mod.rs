@@ -44,7 +44,7 @@ pub enum CallerKind {
     Visitor,
     /// A person who is signed in; whoever is not is sent to sign in.
     SignedIn,
-    /// The holder of a live Seller key.
+    /// The holder of a live key that may act for a Seller: the Seller's own, or a Platform's with its grant.
     Seller,
     /// Whoever reaches the admin address, which is private.
     Operator,
@@ -124,6 +124,9 @@ pub fn routes() -> Vec<Route> {
         POST  "/dashboard/settings/members/uninvite" SignedIn pages::members::uninvite;
         POST  "/dashboard/settings/members/role"     SignedIn pages::members::set_role;
         POST  "/dashboard/settings/members/remove"   SignedIn pages::members::remove;
+        POST  "/dashboard/settings/networks"         SignedIn pages::platforms::set_networks;
+        POST  "/dashboard/settings/platforms/grant"  SignedIn pages::platforms::grant;
+        POST  "/dashboard/settings/platforms/withdraw" SignedIn pages::platforms::withdraw;
         POST  "/dashboard/settings/password"         SignedIn pages::account::change_password;
         POST  "/dashboard/settings/sessions/end"     SignedIn pages::account::end_sessions;
         GET   "/dashboard/settings/audit"            SignedIn pages::audit::show;

@@ -16,7 +16,7 @@ use axum::{
 use super::pages::{Page, Shell};
 use crate::{
     accounts::{passwords::PasswordError, people::PersonError, sessions::Session},
-    db::DbError,
+    db::{DbError, Fenced},
 };
 
 /// See the module.
@@ -87,6 +87,16 @@ impl Problem {
             StatusCode::FORBIDDEN,
             "Your role does not allow this",
             "Nothing was changed. An owner of the dealer account can do this, or give you a role that may.",
+        )
+        .with_way_on("/dashboard/settings", "Go back to Settings")
+    }
+
+    /// The marketplace lets the account do nothing at present.
+    pub fn inactive() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "This account is suspended or closed",
+            "Nothing was changed. Settings says why. The marketplace alone can let the account go on.",
         )
         .with_way_on("/dashboard/settings", "Go back to Settings")
     }
@@ -175,8 +185,9 @@ pub fn wants_page(headers: &HeaderMap) -> bool {
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
         match error {
+            DbError::Fenced(Fenced::Inactive) => Self::inactive(),
             // Removed, or made a viewer, between the page and here.
-            DbError::Fenced => Self::role_forbids(),
+            DbError::Fenced(_) => Self::role_forbids(),
             DbError::Unique | DbError::Unavailable(_) => {
                 tracing::warn!(%error, "the database is not available");
                 Self::unavailable()

@@ -33,6 +33,12 @@ pub struct SecretKey([u8; KEY_CHARS]);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyDigest(pub [u8; 32]);
 
+impl AsRef<[u8; 32]> for KeyDigest {
+    fn as_ref(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 /// The last four characters of a key, by which a person recognises it. They are checksum characters, so they give away
 /// nothing that the checksum does not.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -18,13 +18,14 @@ use super::{
     format::{KeyDigest, SecretKey},
     revocation::{Receipt, Turn},
     scope::SellerScope,
-    table::{KeyRecord, Standing, TableChange},
+    table::TableChange,
 };
 use crate::{
+    accounts::AccountStatus,
     act::{ActDied, run_to_end},
     audit::Act,
     clock::Time,
-    db::{AuditEntry, DbError, ScopedTx, StagedBecomes},
+    db::{Addressees, AuditEntry, DbError, NewMail, ScopedTx, StagedBecomes},
     ids::{AuditId, KeyId},
     mail::words::{KeyNews, about_keys},
 };
@@ -80,6 +81,9 @@ pub enum KeyActError {
     /// The Seller is gone.
     #[error("there is no such Seller")]
     NoSuchSeller,
+    /// The marketplace has suspended or closed the account: a key made now would be refused.
+    #[error("the account is suspended or closed, so a key of it would be refused")]
+    Inactive,
     /// There is no live key to go on with while another one is prepared.
     #[error("there is no live key beside which another one could be prepared: generate one")]
     NothingLive,
@@ -124,21 +128,18 @@ impl Keys {
     ) -> Result<Generated, KeyActError> {
         let secret = SecretKey::generate().map_err(|_| KeyActError::NoRandomness)?;
         let key = KeyId::new();
-        let turn = self.revocation.turn(&self.clock).await;
+        let turn = self.turn().await;
 
         let mut tx = self.begin_change(scope).await?;
         let now = self.clock.now();
         if !is_at(&mut tx, seen_version).await? {
             return self.refused(&turn, tx, KeyActError::Conflict).await;
         }
-        let mut change = Change::of(scope);
+        must_be_active(&mut tx).await?;
         let staged = tx.end_staging(StagedBecomes::Discarded, now).await?;
-        change.died(staged);
         let replaced = tx.end_live_key("replaced", None, now).await?;
-        change.died(replaced);
         tx.insert_live_key(key, secret.digest(), secret.hint(), &scope.actor(), now)
             .await?;
-        change.put(key, secret.digest(), Standing::Live);
         let replaced = replaced.map(|(old, _)| old);
         let discarded = staged.map(|(old, _)| old);
         let hint = secret.hint().to_string();
@@ -150,7 +151,7 @@ impl Keys {
             replaced: hint_of(&mut tx, replaced).await?,
             discarded: hint_of(&mut tx, discarded).await?,
         };
-        let receipt = self.conclude(turn, tx, change, &act, news).await?;
+        let receipt = self.conclude_key_act(turn, tx, &act, news).await?;
 
         self.complete(act.id, &receipt, Some(key))
             .await
@@ -182,22 +183,20 @@ impl Keys {
     ) -> Result<Generated, KeyActError> {
         let secret = SecretKey::generate().map_err(|_| KeyActError::NoRandomness)?;
         let key = KeyId::new();
-        let turn = self.revocation.turn(&self.clock).await;
+        let turn = self.turn().await;
 
         let mut tx = self.begin_change(scope).await?;
         let now = self.clock.now();
         if !is_at(&mut tx, seen_version).await? {
             return self.refused(&turn, tx, KeyActError::Conflict).await;
         }
+        must_be_active(&mut tx).await?;
         if tx.live_key().await?.is_none() {
             return self.refused(&turn, tx, KeyActError::NothingLive).await;
         }
-        let mut change = Change::of(scope);
         let before = tx.end_staging(StagedBecomes::Discarded, now).await?;
-        change.died(before);
         tx.insert_staged_key(key, secret.digest(), secret.hint(), &scope.actor(), now)
             .await?;
-        change.put(key, secret.digest(), Standing::Staged);
         let replaced = before.map(|(old, _)| old);
         let hint = secret.hint().to_string();
         let detail = json!({ "hint": hint, "discarded": replaced });
@@ -207,7 +206,7 @@ impl Keys {
             key: hint,
             discarded: hint_of(&mut tx, replaced).await?,
         };
-        let receipt = self.conclude(turn, tx, change, &act, news).await?;
+        let receipt = self.conclude_key_act(turn, tx, &act, news).await?;
 
         self.complete(act.id, &receipt, Some(key))
             .await
@@ -235,7 +234,7 @@ impl Keys {
         scope: SellerScope,
         seen_version: i64,
     ) -> Result<CutOver, KeyActError> {
-        let turn = self.revocation.turn(&self.clock).await;
+        let turn = self.turn().await;
         let mut tx = self.begin_change(scope).await?;
         let now = self.clock.now();
         if !is_at(&mut tx, seen_version).await? {
@@ -247,13 +246,10 @@ impl Keys {
         if staged.shown_us.is_none() {
             return self.refused(&turn, tx, KeyActError::StagedUnseen).await;
         }
-        let mut change = Change::of(scope);
         // The old one first: the database itself admits one live key.
         let replaced = tx.end_live_key("replaced", None, now).await?;
-        change.died(replaced);
         let live = tx.end_staging(StagedBecomes::Live, now).await?;
-        let (key, digest) = live.ok_or(KeyActError::NothingStaged)?;
-        change.put(key, digest, Standing::Live);
+        let (key, _) = live.ok_or(KeyActError::NothingStaged)?;
         let replaced = replaced.map(|(old, _)| old);
         let detail = json!({ "hint": staged.hint, "replaced": replaced });
         let act = AuditEntry::of(scope, now, Act::KeyCutOver).on_key(Some(key));
@@ -262,7 +258,7 @@ impl Keys {
             key: staged.hint,
             replaced: hint_of(&mut tx, replaced).await?,
         };
-        let receipt = self.conclude(turn, tx, change, &act, news).await?;
+        let receipt = self.conclude_key_act(turn, tx, &act, news).await?;
         self.file(&act, &receipt).await;
         Ok(CutOver {
             key,
@@ -286,25 +282,23 @@ impl Keys {
         scope: SellerScope,
         seen_version: i64,
     ) -> Result<Discarded, KeyActError> {
-        let turn = self.revocation.turn(&self.clock).await;
+        let turn = self.turn().await;
         let mut tx = self.begin_change(scope).await?;
         let now = self.clock.now();
         if !is_at(&mut tx, seen_version).await? {
             return self.refused(&turn, tx, KeyActError::Conflict).await;
         }
-        let mut change = Change::of(scope);
-        let Some((key, digest)) = tx.end_staging(StagedBecomes::Discarded, now).await? else {
+        let Some((key, _)) = tx.end_staging(StagedBecomes::Discarded, now).await? else {
             return Ok(Discarded {
                 key: None,
                 receipt: self.nothing_to_do(&turn, tx).await?,
             });
         };
-        change.died(Some((key, digest)));
         let act = AuditEntry::of(scope, now, Act::KeyDiscarded).on_key(Some(key));
         let news = KeyNews::Discarded {
             key: hint_of(&mut tx, Some(key)).await?.unwrap_or_default(),
         };
-        let receipt = self.conclude(turn, tx, change, &act, news).await?;
+        let receipt = self.conclude_key_act(turn, tx, &act, news).await?;
         self.file(&act, &receipt).await;
         Ok(Discarded {
             key: Some(key),
@@ -323,15 +317,12 @@ impl Keys {
     }
 
     async fn expire_now(&self, scope: SellerScope, reason: String) -> Result<Expired, KeyActError> {
-        let turn = self.revocation.turn(&self.clock).await;
+        let turn = self.turn().await;
         let mut tx = self.begin_change(scope).await?;
         let now = self.clock.now();
         tx.key_version().await?.ok_or(KeyActError::NoSuchSeller)?;
-        let mut change = Change::of(scope);
         let staged = tx.end_staging(StagedBecomes::Discarded, now).await?;
-        change.died(staged);
         let live = tx.end_live_key("expired", Some(&reason), now).await?;
-        change.died(live);
         if staged.is_none() && live.is_none() {
             return Ok(Expired {
                 key: None,
@@ -347,13 +338,17 @@ impl Keys {
             discarded: hint_of(&mut tx, discarded).await?,
             reason,
         };
-        let receipt = self.conclude(turn, tx, change, &act, news).await?;
+        let receipt = self.conclude_key_act(turn, tx, &act, news).await?;
         self.file(&act, &receipt).await;
         Ok(Expired { key, receipt })
     }
 
     /// The receipt of an act that found nothing to do.
-    async fn nothing_to_do(&self, turn: &Turn<'_>, tx: ScopedTx) -> Result<Receipt, DbError> {
+    pub(super) async fn nothing_to_do(
+        &self,
+        turn: &Turn<'_>,
+        tx: ScopedTx,
+    ) -> Result<Receipt, DbError> {
         let (db, clock) = (&self.db, &self.clock);
         self.revocation.nothing_to_do(turn, tx, db, clock).await
     }
@@ -373,41 +368,72 @@ impl Keys {
     /// Waits until whatever has changed about the scope's keys by now is obeyed everywhere, as an act that is refused does:
     /// for whoever tells a person that a key is another one by now.
     pub async fn obeyed(&self, scope: SellerScope) -> Result<(), DbError> {
-        let turn = self.revocation.turn(&self.clock).await;
+        let turn = self.turn().await;
         let tx = self.begin_change(scope).await?;
         self.nothing_to_do(&turn, tx).await?;
         Ok(())
     }
 
-    async fn begin_change(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
+    pub(super) async fn begin_change(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
         let (db, clock) = (&self.db, &self.clock);
         self.revocation.begin_change(db, clock, scope).await
     }
 
-    /// The end of every act: what is too old is forgotten, the act is written down, told to the owners, counted and
-    /// committed, and the table in memory follows. When this returns, the zero-window rule holds.
-    async fn conclude(
+    /// The end of every act on a key: what is too old is forgotten, and whoever looked before is told that it is another one.
+    async fn conclude_key_act(
         &self,
         turn: Turn<'_>,
         mut tx: ScopedTx,
-        mut change: Change,
         act: &AuditEntry,
         news: KeyNews,
     ) -> Result<Receipt, DbError> {
-        change.table.forget = tx.forget_old_keys().await?;
+        tx.count_key_version().await?;
+        let mail = |to: &Addressees, actor: Option<&str>, at| about_keys(to, &news, actor, at);
+        self.conclude(turn, tx, act, mail).await
+    }
+
+    /// The end of every act: it is written down, told to the owners, counted and committed, and the table in memory follows.
+    /// When this returns, the zero-window rule holds.
+    pub(super) async fn conclude(
+        &self,
+        turn: Turn<'_>,
+        mut tx: ScopedTx,
+        act: &AuditEntry,
+        mail: impl FnOnce(&Addressees, Option<&str>, Time) -> NewMail,
+    ) -> Result<Receipt, DbError> {
+        let forgotten = tx.forget_old_keys().await?;
         tx.append_audit(act).await?;
-        tell_owners(&mut tx, &news, act.at).await?;
-        let epoch = tx.seal_key_change().await?;
-        let settled = self
-            .revocation
-            .settle(turn, tx, &change.table, epoch, &self.db, &self.clock)
-            .await;
+        tell_owners(&mut tx, mail, act.at).await?;
+        let settled = self.settle(turn, tx, forgotten).await;
         self.mails_due.notify_one();
         settled
     }
 
+    /// Seals a change, commits it and waits until it is obeyed everywhere.
+    pub(super) async fn settle(
+        &self,
+        turn: Turn<'_>,
+        mut tx: ScopedTx,
+        forgotten: Vec<KeyDigest>,
+    ) -> Result<Receipt, DbError> {
+        let epoch = tx.seal().await?;
+        let change = TableChange {
+            forget: forgotten,
+            ..tx.sealed_changes(epoch).await?
+        };
+        let (db, clock) = (&self.db, &self.clock);
+        self.revocation
+            .settle(turn, tx, &change, epoch, db, clock)
+            .await
+    }
+
+    /// The right to change keys.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        self.revocation.turn(&self.clock).await
+    }
+
     /// Files the receipt of an act that shows no key. The act is done whatever becomes of this.
-    async fn file(&self, act: &AuditEntry, receipt: &Receipt) {
+    pub(super) async fn file(&self, act: &AuditEntry, receipt: &Receipt) {
         if let Err(error) = self.complete(act.id, receipt, None).await {
             tracing::error!(%error, act = %act.id, "the receipt of an act could not be filed");
         }
@@ -427,6 +453,15 @@ impl Keys {
     }
 }
 
+/// Refuses to make a key that would be refused.
+async fn must_be_active(tx: &mut ScopedTx) -> Result<(), KeyActError> {
+    match tx.account().await?.map(|account| account.status) {
+        Some(AccountStatus::Active) => Ok(()),
+        Some(_) => Err(KeyActError::Inactive),
+        None => Err(KeyActError::NoSuchSeller),
+    }
+}
+
 /// Whether the Seller's key is as the caller saw it.
 async fn is_at(tx: &mut ScopedTx, seen_version: i64) -> Result<bool, KeyActError> {
     let version = tx.key_version().await?.ok_or(KeyActError::NoSuchSeller)?;
@@ -435,12 +470,16 @@ async fn is_at(tx: &mut ScopedTx, seen_version: i64) -> Result<bool, KeyActError
 
 /// Puts a mail to each owner into the outbox, in the act's own transaction: no act without its mails, no mail without its
 /// act.
-async fn tell_owners(tx: &mut ScopedTx, news: &KeyNews, at: Time) -> Result<(), DbError> {
+async fn tell_owners(
+    tx: &mut ScopedTx,
+    mail: impl FnOnce(&Addressees, Option<&str>, Time) -> NewMail,
+    at: Time,
+) -> Result<(), DbError> {
     let Some(to) = tx.addressees().await? else {
         return Ok(());
     };
     let actor = tx.actors_address().await?;
-    let mail = about_keys(&to, news, actor.as_deref(), at);
+    let mail = mail(&to, actor.as_deref(), at);
     tx.insert_mails(&to.owners, &mail, at).await
 }
 
@@ -449,35 +488,5 @@ async fn hint_of(tx: &mut ScopedTx, key: Option<KeyId>) -> Result<Option<String>
     match key {
         Some(key) => tx.hint_of(key).await,
         None => Ok(None),
-    }
-}
-
-/// What an act does to the table in memory.
-struct Change {
-    scope: SellerScope,
-    table: TableChange,
-}
-
-impl Change {
-    fn of(scope: SellerScope) -> Self {
-        Self {
-            scope,
-            table: TableChange::default(),
-        }
-    }
-
-    fn put(&mut self, key: KeyId, digest: KeyDigest, standing: Standing) {
-        let record = KeyRecord {
-            key,
-            seller: self.scope.seller(),
-            standing,
-        };
-        self.table.put.push((digest, record));
-    }
-
-    fn died(&mut self, key: Option<(KeyId, KeyDigest)>) {
-        if let Some((key, digest)) = key {
-            self.put(key, digest, Standing::Dead);
-        }
     }
 }

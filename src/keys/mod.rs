@@ -12,11 +12,15 @@
 pub mod clients;
 pub mod cutover;
 pub mod format;
+pub mod grant;
+pub mod grants;
 pub mod incidents;
 pub mod lifecycle;
 pub mod limits;
+pub mod networks;
 pub mod revocation;
 pub mod scope;
+pub mod standing;
 pub mod table;
 pub mod usage;
 pub mod verify;
@@ -44,12 +48,13 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Judges a key by the database itself, where this node's table may not be believed.
+    /// Judges a request by the database itself, where this node's table may not be believed.
     pub async fn ask_primary(
         &self,
         digest: format::KeyDigest,
+        request: &verify::Request<'_>,
     ) -> Result<verify::Caller, verify::Refusal> {
-        self.revocation.ask_primary(&self.db, digest).await
+        self.revocation.ask_primary(&self.db, digest, request).await
     }
 
     /// Reads every key from the database. `node` is this process, if it will answer requests.

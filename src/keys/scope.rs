@@ -23,6 +23,14 @@ pub struct SellerScope {
 pub enum Authority {
     /// A key that was live when it was verified; whether it still is, the write's transaction asks.
     Key(KeyId),
+    /// A Platform's key that was live when it was verified, for a Seller that had granted it access; whether all of that
+    /// still holds, the write's transaction asks.
+    Platform {
+        /// The key.
+        key: KeyId,
+        /// Whose it is.
+        platform: SellerId,
+    },
     /// A person who was an owner or admin of the Seller when the request came; whether they still are, the write's
     /// transaction asks.
     Member(UserId),
@@ -60,6 +68,15 @@ impl SellerScope {
         }
     }
 
+    /// For the verifier only, which has seen the Platform's key live and the Seller's grant with it.
+    pub(super) fn by_grant(seller: SellerId, platform: SellerId, key: KeyId) -> Self {
+        Self {
+            seller,
+            authority: Authority::Platform { key, platform },
+            address: None,
+        }
+    }
+
     /// For a membership that was found in the database; the test `tidy` holds `accounts::sessions` to that. A viewer's
     /// scope reads, and every write under it is fenced.
     pub fn by_membership(seller: SellerId, user: UserId) -> Self {
@@ -67,6 +84,22 @@ impl SellerScope {
             seller,
             authority: Authority::Member(user),
             address: None,
+        }
+    }
+
+    /// For the Seller that the Platform of this scope has just brought into being, inside the transaction that does it; `None`
+    /// if this is no key's own scope.
+    pub fn of_founded(self, seller: SellerId) -> Option<Self> {
+        match self.authority {
+            Authority::Key(key) => Some(Self {
+                seller,
+                authority: Authority::Platform {
+                    key,
+                    platform: self.seller,
+                },
+                ..self
+            }),
+            Authority::Platform { .. } | Authority::Member(_) | Authority::Operator => None,
         }
     }
 
@@ -96,7 +129,7 @@ impl SellerScope {
     /// Who acts, as the audit log names them.
     pub fn actor(&self) -> String {
         match self.authority {
-            Authority::Key(key) => format!("key:{key}"),
+            Authority::Key(key) | Authority::Platform { key, .. } => format!("key:{key}"),
             Authority::Member(user) => format!("user:{user}"),
             Authority::Operator => "operator".to_owned(),
         }

@@ -1,22 +1,27 @@
-//! Every key that has a meaning, in memory: digest to record. Looked up on each request; changed a few times a day.
+//! Every key that has a meaning, in memory: digest to record; and every grant by which a Platform's key acts for a Seller.
+//! Looked up on each request; changed a few times a day.
 //!
 //! A reader loads one immutable [`Snapshot`] and never waits. A change copies the one shard it touches, publishes a new
 //! snapshot, and lets the old one go when its last reader has.
 //!
 //! Never: a lookup in one snapshot judged by the trust of another; a snapshot that goes back in time.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 
-use super::format::KeyDigest;
+use super::{
+    format::KeyDigest,
+    grant::{GrantName, GrantRecord},
+    networks::Networks,
+};
 use crate::{
     clock::BootTime,
     ids::{KeyId, SellerId},
 };
 
-/// Shards of the table. With a million keys one holds about 244 entries of 65 bytes, so a change copies 16 KB and the
-/// directory of 64 KB instead of a table of 65 MB.
+/// Shards of the table. With a million keys one holds about 244 entries of 68 bytes, so a change copies 17 KB and the
+/// directory of 64 KB instead of a table of 68 MB.
 const SHARDS: usize = 4096;
 
 /// What a key is good for.
@@ -30,15 +35,47 @@ pub enum Standing {
     Dead,
 }
 
+/// What kind of account holds a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// A dealer's: the key acts for it and for nobody else.
+    Seller,
+    /// A Platform's: the key acts for the Seller that a request names, if that Seller has granted it.
+    Platform {
+        /// Whether its plan is the one that platform access belongs to.
+        enterprise: bool,
+    },
+}
+
 /// What the node knows of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
     /// The key's id.
     pub key: KeyId,
-    /// The one Seller it belongs to.
+    /// The one account that it belongs to: a Seller's, or a Platform's.
     pub seller: SellerId,
     /// Whether it is accepted.
     pub standing: Standing,
+    /// Which of the two.
+    pub holder: Holder,
+    /// Whether the marketplace has suspended or closed the account.
+    pub inactive: bool,
+    /// Whether it is accepted from some networks only; which, the snapshot knows.
+    pub fenced_in: bool,
+}
+
+impl KeyRecord {
+    /// A key of a Seller about whose account there is nothing special.
+    pub fn of_seller(key: KeyId, seller: SellerId, standing: Standing) -> Self {
+        Self {
+            key,
+            seller,
+            standing,
+            holder: Holder::Seller,
+            inactive: false,
+            fenced_in: false,
+        }
+    }
 }
 
 /// Until when a snapshot may be believed, on the boot clock.
@@ -66,15 +103,15 @@ impl Trust {
 /// One immutable pair of a table and the trust it was published with.
 #[derive(Clone)]
 pub struct Snapshot {
-    shards: Arc<[Shard]>,
+    keys: Shards<KeyDigest, KeyRecord>,
+    grants: Shards<GrantName, GrantRecord>,
+    /// The networks of accounts that have named some.
+    networks: Arc<HashMap<SellerId, Networks>>,
     /// How long this very table may be believed.
     pub trust: Trust,
     /// The revocation epoch up to which this table is complete.
     pub epoch: i64,
 }
-
-/// Entries sorted by digest.
-type Shard = Arc<[(KeyDigest, KeyRecord)]>;
 
 /// What a change of keys does to the table.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +120,10 @@ pub struct TableChange {
     pub put: Vec<(KeyDigest, KeyRecord)>,
     /// Keys so long dead that they are forgotten.
     pub forget: Vec<KeyDigest>,
+    /// Grants that are new or have changed, under both names of their Sellers.
+    pub grants: Vec<(GrantName, GrantRecord)>,
+    /// Of the accounts whose keys are among `put`, those that name networks, and which.
+    pub networks: Vec<(SellerId, Networks)>,
 }
 
 impl Snapshot {
@@ -92,20 +133,20 @@ impl Snapshot {
         trust: Trust,
         epoch: i64,
     ) -> Self {
-        let mut keys: Vec<_> = keys.into_iter().collect();
-        keys.sort_unstable_by_key(|entry| entry.0);
-        // Sorted, the shards lie one after another; each is cut to its exact size.
-        let mut rest = &keys[..];
-        let shards = (0..SHARDS)
-            .map(|shard| {
-                let end = rest.partition_point(|entry| shard_of(&entry.0) <= shard);
-                let (own, others) = rest.split_at(end);
-                rest = others;
-                Shard::from(own)
-            })
-            .collect();
+        let put = keys.into_iter().collect();
+        let all = TableChange {
+            put,
+            ..TableChange::default()
+        };
+        Self::of_all(all, trust, epoch)
+    }
+
+    /// A table of everything that there is, as a change of an empty one.
+    pub fn of_all(all: TableChange, trust: Trust, epoch: i64) -> Self {
         Self {
-            shards,
+            keys: Shards::build(all.put),
+            grants: Shards::build(all.grants),
+            networks: Arc::new(all.networks.into_iter().collect()),
             trust,
             epoch,
         }
@@ -113,25 +154,29 @@ impl Snapshot {
 
     /// The record of a key, if it has one.
     pub fn get(&self, digest: &KeyDigest) -> Option<&KeyRecord> {
-        let shard = &self.shards[shard_of(digest)];
-        let mut at = expected_place(digest, shard.len());
-        while at > 0 && shard[at - 1].0 >= *digest {
-            at -= 1;
-        }
-        let (found, record) = shard[at..].iter().find(|(other, _)| other >= digest)?;
-        (found == digest).then_some(record)
+        self.keys.get(digest)
+    }
+
+    /// A grant by one of its names.
+    pub fn grant(&self, name: &GrantName) -> Option<&GrantRecord> {
+        self.grants.get(name)
+    }
+
+    /// The networks from which the keys of an account are accepted, if it has named some.
+    pub fn networks(&self, account: SellerId) -> Option<&Networks> {
+        self.networks.get(&account)
     }
 
     /// The digests of these keys, those of them that it has. Looks at every key there is, so this is for what is rare.
     pub fn digests_of(&self, keys: &[KeyId]) -> Vec<KeyDigest> {
-        let entries = self.shards.iter().flat_map(|shard| shard.iter());
-        let found = entries.filter(|(_, record)| keys.contains(&record.key));
+        let found = self.keys.iter();
+        let found = found.filter(|(_, record)| keys.contains(&record.key));
         found.map(|(digest, _)| *digest).collect()
     }
 
     /// How many keys the table holds, live and dead.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.len()).sum()
+        self.keys.iter().count()
     }
 
     /// Whether the table holds no key.
@@ -141,37 +186,103 @@ impl Snapshot {
 
     /// This table with a change made to it.
     fn with(&self, change: &TableChange, epoch: i64) -> Self {
-        let mut shards: Vec<Shard> = self.shards.to_vec();
-        for digest in &change.forget {
-            let shard = &mut shards[shard_of(digest)];
-            *shard = shard.iter().filter(|e| e.0 != *digest).copied().collect();
-        }
-        for (digest, record) in &change.put {
-            let shard = &mut shards[shard_of(digest)];
-            let mut entries = shard.to_vec();
-            match entries.binary_search_by(|entry| entry.0.cmp(digest)) {
-                Ok(at) => entries[at].1 = *record,
-                Err(at) => entries.insert(at, (*digest, *record)),
-            }
-            *shard = entries.into();
-        }
         Self {
-            shards: shards.into(),
+            keys: self.keys.with(&change.put, &change.forget),
+            grants: self.grants.with(&change.grants, &[]),
+            networks: self.networks_with(change),
             trust: self.trust,
             epoch,
         }
     }
+
+    /// What the change says of an account's networks takes the place of what was known; of other accounts it says nothing.
+    fn networks_with(&self, change: &TableChange) -> Arc<HashMap<SellerId, Networks>> {
+        let accounts = || change.put.iter().map(|(_, record)| record.seller);
+        if change.networks.is_empty() && !accounts().any(|own| self.networks.contains_key(&own)) {
+            return Arc::clone(&self.networks);
+        }
+        let mut networks = HashMap::clone(&self.networks);
+        for account in accounts() {
+            networks.remove(&account);
+        }
+        networks.extend(change.networks.iter().cloned());
+        Arc::new(networks)
+    }
 }
 
-/// The first twelve bits of a digest, which SHA-256 spreads evenly.
-fn shard_of(digest: &KeyDigest) -> usize {
-    (usize::from(digest.0[0]) << 4) | usize::from(digest.0[1] >> 4)
+/// A map that is never changed: a changed one shares with it all shards but those that changed.
+struct Shards<K, V>(Arc<[Shard<K, V>]>);
+
+/// Entries sorted by name.
+type Shard<K, V> = Arc<[(K, V)]>;
+
+impl<K, V> Clone for Shards<K, V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
 }
 
-/// About where a digest stands among `len` sorted ones of its shard. They are spread evenly, so the bits after those that
+impl<K: Copy + Ord + AsRef<[u8; 32]>, V: Copy> Shards<K, V> {
+    fn build(mut entries: Vec<(K, V)>) -> Self {
+        entries.sort_unstable_by_key(|entry| entry.0);
+        // Sorted, the shards lie one after another; each is cut to its exact size.
+        let mut rest = &entries[..];
+        let shards = (0..SHARDS)
+            .map(|shard| {
+                let end = rest.partition_point(|entry| shard_of(entry.0.as_ref()) <= shard);
+                let (own, others) = rest.split_at(end);
+                rest = others;
+                Shard::from(own)
+            })
+            .collect();
+        Self(shards)
+    }
+
+    fn get(&self, name: &K) -> Option<&V> {
+        let shard = &self.0[shard_of(name.as_ref())];
+        let mut at = expected_place(name.as_ref(), shard.len());
+        while at > 0 && shard[at - 1].0 >= *name {
+            at -= 1;
+        }
+        let (found, value) = shard[at..].iter().find(|(other, _)| other >= name)?;
+        (found == name).then_some(value)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &(K, V)> {
+        self.0.iter().flat_map(|shard| shard.iter())
+    }
+
+    fn with(&self, put: &[(K, V)], forget: &[K]) -> Self {
+        if put.is_empty() && forget.is_empty() {
+            return self.clone();
+        }
+        let mut shards: Vec<Shard<K, V>> = self.0.to_vec();
+        for name in forget {
+            let shard = &mut shards[shard_of(name.as_ref())];
+            *shard = shard.iter().filter(|e| e.0 != *name).copied().collect();
+        }
+        for (name, value) in put {
+            let shard = &mut shards[shard_of(name.as_ref())];
+            let mut entries = shard.to_vec();
+            match entries.binary_search_by(|entry| entry.0.cmp(name)) {
+                Ok(at) => entries[at].1 = *value,
+                Err(at) => entries.insert(at, (*name, *value)),
+            }
+            *shard = entries.into();
+        }
+        Self(shards.into())
+    }
+}
+
+/// The first twelve bits of a name, which SHA-256 spreads evenly.
+fn shard_of(name: &[u8; 32]) -> usize {
+    (usize::from(name[0]) << 4) | usize::from(name[1] >> 4)
+}
+
+/// About where a name stands among `len` sorted ones of its shard. They are spread evenly, so the bits after those that
 /// chose the shard tell: a look at a few neighbours finds it, where a binary search would jump through memory.
-fn expected_place(digest: &KeyDigest, len: usize) -> usize {
-    let [_, low, a, b, c, ..] = digest.0;
+fn expected_place(name: &[u8; 32], len: usize) -> usize {
+    let [_, low, a, b, c, ..] = *name;
     let fraction = u32::from_be_bytes([low, a, b, c]) << 4;
     ((u64::from(fraction) * len as u64) >> 32) as usize
 }
@@ -258,7 +369,7 @@ mod tests {
                 match act {
                     Act::Put(n, live) => {
                         let standing = if *live { Standing::Live } else { Standing::Dead };
-                        let record = KeyRecord { key: KeyId::new(), seller: SellerId::new(), standing };
+                        let record = KeyRecord::of_seller(KeyId::new(), SellerId::new(), standing);
                         change.put.push((digest(*n), record));
                         model.insert(*n, record);
                     }

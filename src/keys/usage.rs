@@ -395,11 +395,7 @@ mod tests {
     use super::*;
 
     fn record() -> KeyRecord {
-        KeyRecord {
-            key: KeyId::new(),
-            seller: SellerId::new(),
-            standing: Standing::Live,
-        }
+        KeyRecord::of_seller(KeyId::new(), SellerId::new(), Standing::Live)
     }
 
     fn held(usage: &Usage) -> Vec<(CountKey, Count)> {

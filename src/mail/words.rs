@@ -281,7 +281,7 @@ fn line(what: &str, hint: Option<&String>) -> String {
     hint.map_or_else(String::new, |hint| format!("{what}: {}\n", shown(hint)))
 }
 
-fn page(to: &Addressees) -> String {
+pub(super) fn page(to: &Addressees) -> String {
     format!("/dashboard/settings?seller={}#api-key", to.slug)
 }
 
@@ -291,7 +291,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// What a client calls itself or a dealer has named itself, cut, as [`unlinked`].
-fn without_links(text: &str) -> String {
+pub(super) fn without_links(text: &str) -> String {
     let short: String = text.chars().take(FOREIGN_CHARS).collect();
     unlinked(&short).replace('"', "'")
 }
@@ -299,7 +299,7 @@ fn without_links(text: &str) -> String {
 /// What somebody chose who is not trusted with links, on one line, in a form that mail programs make no link of: it stands in
 /// a mail that people trust. They make links of `evil.example/login` and `x@evil.example`, too, with or without `://`, and
 /// browsers take some other characters for full stops.
-fn unlinked(text: &str) -> String {
+pub(super) fn unlinked(text: &str) -> String {
     const STOPS: [char; 4] = ['.', '\u{3002}', '\u{ff0e}', '\u{ff61}'];
     let text = one_line(text).replace("://", ": //");
     let mut out = String::with_capacity(text.len());

@@ -234,7 +234,7 @@ async fn contract_refused_clients(db: &Db) {
     )
     .await
     .expect("is new");
-    tx.seal_key_change().await.expect("seals");
+    seal(&mut tx).await;
     tx.commit().await.expect("commits");
     db.add_usage(&[
         // One that was let in before the key died, and is refused since.
@@ -272,7 +272,7 @@ async fn contract_refused_clients(db: &Db) {
     tx.end_staging(StagedBecomes::Discarded, after(80))
         .await
         .expect("ends");
-    tx.seal_key_change().await.expect("seals");
+    seal(&mut tx).await;
     tx.commit().await.expect("commits");
     assert_eq!(refused(db, scope, 72).await, [(1, 4, 130, None)]);
     let late = calls(scope, staged.id, 4, "401", 140, 5);

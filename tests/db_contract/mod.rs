@@ -9,23 +9,24 @@ use std::{collections::BTreeSet, fs, future::Future, path::Path, time::Duration}
 use serde_json::json;
 use tokio::task::JoinHandle;
 use truckradar::{
-    accounts::{Plan, Slug, tokens::TokenDigest},
+    accounts::{AccountKind, Plan, Slug, tokens::TokenDigest},
     audit::Act,
     clock::{BootTime, Time},
     db::{
         AuditEntry, Db, DbError, DbUrl, DealerChange, LinkKind, ListingFilter, LocationRow,
         NewSeller, OfKeys, ScopedTx, StagedBecomes, UsageRow, WriteTx,
     },
-    ids::{AuditId, KeyId, ListingId, LocationId, SellerId},
+    ids::{AuditId, GrantId, KeyId, ListingId, LocationId, SellerId},
     inventory::{
         listing::{Listing, ListingStatus},
         vin::Vin,
     },
     keys::{
         format::{KeyDigest, SecretKey},
+        grant::{GrantName, GrantRecord, Named},
         scope::{OperatorAuthority, SellerScope},
-        table::{KeyRecord, Snapshot, Standing, Trust},
-        verify::{Presented, verify},
+        table::{self, KeyRecord, Snapshot, Standing, TableChange, Trust},
+        verify::{Presented, Request, verify},
     },
 };
 
@@ -53,6 +54,7 @@ mod audit;
 mod mail;
 mod nodes;
 mod people;
+mod platforms;
 
 contracts! {
     a_schema_is_made_once_and_then_left_alone: contract_migrate;
@@ -136,6 +138,7 @@ fn new_seller(name: &str) -> NewSeller {
         slug: slug(name),
         name: format!("{name}, Inc."),
         plan: Plan::Starter,
+        kind: AccountKind::Seller,
     }
 }
 
@@ -180,16 +183,54 @@ impl Key {
 
     /// What a request with this key is given, if it was live when it was verified.
     fn scope(&self, seller: SellerId) -> SellerScope {
-        let record = KeyRecord {
-            key: self.id,
-            seller,
-            standing: Standing::Live,
-        };
+        let record = KeyRecord::of_seller(self.id, seller, Standing::Live);
         let snapshot = Snapshot::build([(self.digest(), record)], Trust::WhileOwner, 0);
-        verify(Presented::Key(self.digest()), &snapshot, BootTime(0))
-            .expect("a live key")
-            .scope()
+        verify(
+            &Request::of(Presented::Key(self.digest())),
+            &snapshot,
+            BootTime(0),
+        )
+        .expect("a live key")
+        .own_scope()
     }
+
+    /// What a request with this key, a Platform's, is given for a Seller that had granted it access.
+    fn platform_scope(&self, platform: SellerId, seller: SellerId) -> SellerScope {
+        let grant = GrantRecord {
+            grant: GrantId::new(),
+            seller,
+            live: true,
+            seller_inactive: false,
+        };
+        let record = KeyRecord {
+            holder: table::Holder::Platform { enterprise: true },
+            ..KeyRecord::of_seller(self.id, platform, Standing::Live)
+        };
+        let all = TableChange {
+            put: vec![(self.digest(), record)],
+            grants: vec![(GrantName::by_id(platform, seller), grant)],
+            ..TableChange::default()
+        };
+        let request = Request {
+            named: Named::Id(seller),
+            ..Request::of(Presented::Key(self.digest()))
+        };
+        let snapshot = Snapshot::of_all(all, Trust::WhileOwner, 0);
+        let caller = verify(&request, &snapshot, BootTime(0)).expect("a live key");
+        caller.scope().expect("a Seller is named")
+    }
+}
+
+/// The end of a change of keys, as the product's are.
+async fn seal(tx: &mut ScopedTx) -> i64 {
+    tx.count_key_version().await.expect("counts");
+    tx.seal().await.expect("seals")
+}
+
+/// What decides about keys, the keys of it; and the epoch up to which it is complete.
+async fn all_keys(db: &Db) -> (Vec<(KeyDigest, KeyRecord)>, i64) {
+    let (all, epoch) = db.key_table().await.expect("reads");
+    (all.put, epoch)
 }
 
 /// Replaces the Seller's key as the product does; answers the new one and the change's epoch.
@@ -198,7 +239,7 @@ async fn rotate(db: &Db, scope: SellerScope, at: Time) -> (Key, i64) {
     let mut tx = db.begin_change(scope).await.expect("begins");
     tx.end_live_key("replaced", None, at).await.expect("ends");
     key.insert(&mut tx, at).await.expect("is the only live one");
-    let epoch = tx.seal_key_change().await.expect("seals");
+    let epoch = seal(&mut tx).await;
     tx.commit().await.expect("commits");
     (key, epoch)
 }
@@ -208,7 +249,7 @@ async fn expire(db: &Db, scope: SellerScope, at: Time) -> i64 {
     let mut tx = db.begin_change(scope).await.expect("begins");
     let ended = tx.end_live_key("expired", Some("leaked"), at).await;
     assert!(ended.expect("ends").is_some(), "there was a live key");
-    let epoch = tx.seal_key_change().await.expect("seals");
+    let epoch = seal(&mut tx).await;
     tx.commit().await.expect("commits");
     epoch
 }
@@ -262,7 +303,7 @@ fn assert_unique<T>(result: Result<T, DbError>) {
 #[track_caller]
 fn assert_fenced<T>(result: Result<T, DbError>) {
     let refusal = result.err();
-    assert!(matches!(refusal, Some(DbError::Fenced)), "{refusal:?}");
+    assert!(matches!(refusal, Some(DbError::Fenced(_))), "{refusal:?}");
 }
 
 /// The one question that no event answers: is it still waiting? A wait that is none ends in a few milliseconds.
@@ -442,13 +483,19 @@ async fn contract_sellers(db: &Db) {
 
 async fn contract_sellers_after(db: &Db) {
     db.migrate().await.expect("migrates");
-    let nobody = db.sellers_after("", 10).await.expect("answers");
+    let nobody = db
+        .accounts_after(AccountKind::Seller, "", 10)
+        .await
+        .expect("answers");
     assert!(nobody.is_empty());
     for name in ["b2", "a1", "ab", "a-c", "1a", "b-1"] {
         seller(db, name).await;
     }
     let page = async |after: &str, limit| {
-        let rows = db.sellers_after(after, limit).await.expect("answers");
+        let rows = db
+            .accounts_after(AccountKind::Seller, after, limit)
+            .await
+            .expect("answers");
         rows.into_iter().map(|row| row.slug).collect::<Vec<_>>()
     };
     assert_eq!(page("", 10).await, ["1a", "a-c", "a1", "ab", "b-1", "b2"]);
@@ -584,7 +631,7 @@ async fn contract_key_life(db: &Db) {
             .expect("reads")
             .is_empty()
     );
-    let (all, epoch) = db.all_keys().await.expect("reads");
+    let (all, epoch) = all_keys(db).await;
     assert_eq!((all.len(), epoch), (0, 0));
 
     // A Seller without a key has nothing to end; one that does not exist has no version.
@@ -605,7 +652,7 @@ async fn contract_key_life(db: &Db) {
     first.insert(&mut tx, after(1)).await.expect("is new");
     let live = tx.live_key().await.expect("reads").expect("is live");
     assert_eq!(live.id, first.id);
-    assert_eq!(tx.seal_key_change().await.expect("seals"), 1);
+    assert_eq!(seal(&mut tx).await, 1);
     assert_eq!(tx.key_version().await.expect("reads"), Some(1));
     tx.commit().await.expect("commits");
     let keys = db.keys_of_seller(scope, 10).await.expect("reads");
@@ -625,7 +672,7 @@ async fn contract_key_life(db: &Db) {
     assert_eq!(ended, (first.id, first.digest()));
     assert!(tx.live_key().await.expect("reads").is_none());
     second.insert(&mut tx, after(2)).await.expect("is new");
-    assert_eq!(tx.seal_key_change().await.expect("seals"), 2);
+    assert_eq!(seal(&mut tx).await, 2);
     tx.commit().await.expect("commits");
 
     // The epoch is one for all Sellers, the version each one's own.
@@ -656,14 +703,10 @@ async fn contract_key_life(db: &Db) {
     assert_eq!(newest.len(), 1);
     assert_eq!(newest[0].id, third.id);
 
-    let (mut all, epoch) = db.all_keys().await.expect("reads");
+    let (mut all, epoch) = all_keys(db).await;
     assert_eq!(epoch, 5);
     let record = |key: &Key, scope: SellerScope, standing| {
-        let record = KeyRecord {
-            key: key.id,
-            seller: scope.seller(),
-            standing,
-        };
+        let record = KeyRecord::of_seller(key.id, scope.seller(), standing);
         (key.digest(), record)
     };
     let mut expected = vec![
@@ -687,13 +730,13 @@ async fn contract_staged_key(db: &Db) {
             .insert_staged_key(key.id, digest, hint, "user:x", at)
             .await;
         if staged.is_ok() {
-            tx.seal_key_change().await.expect("seals");
+            seal(&mut tx).await;
             tx.commit().await.expect("commits");
         }
         staged
     };
     let standing = async |key: &Key| {
-        let (all, _) = db.all_keys().await.expect("reads");
+        let (all, _) = all_keys(db).await;
         let found = all.iter().find(|(digest, _)| *digest == key.digest());
         found.map(|(_, record)| record.standing)
     };
@@ -768,9 +811,9 @@ async fn contract_staged_key(db: &Db) {
         .await
         .expect("moves");
     assert!(moved == Some((first.id, first.digest())));
-    let epoch = tx.seal_key_change().await.expect("seals");
+    let epoch = seal(&mut tx).await;
     tx.commit().await.expect("commits");
-    assert_eq!(db.all_keys().await.expect("reads").1, epoch);
+    assert_eq!(all_keys(db).await.1, epoch);
     assert_eq!(standing(&first).await, Some(Standing::Live));
     assert_eq!(standing(&live).await, Some(Standing::Dead));
     let rows = db.keys_of_seller(scope, 10).await.expect("reads");
@@ -790,7 +833,7 @@ async fn contract_staged_key(db: &Db) {
         .await
         .expect("there is none");
     let fenced = db.begin_write(second.scope(scope.seller())).await.err();
-    assert!(matches!(fenced, Some(DbError::Fenced)), "{fenced:?}");
+    assert!(matches!(fenced, Some(DbError::Fenced(_))), "{fenced:?}");
     let mut tx = db.begin_change(scope).await.expect("begins");
     let moved = tx
         .end_staging(StagedBecomes::Discarded, after(7))
@@ -799,7 +842,7 @@ async fn contract_staged_key(db: &Db) {
     assert!(moved == Some((second.id, second.digest())));
     let none = tx.end_staging(StagedBecomes::Discarded, after(7)).await;
     assert!(none.expect("has nothing to do").is_none());
-    tx.seal_key_change().await.expect("seals");
+    seal(&mut tx).await;
     tx.commit().await.expect("commits");
     assert_eq!(standing(&second).await, Some(Standing::Dead));
     let died = db.last_death(scope).await.expect("reads");
@@ -859,10 +902,10 @@ async fn contract_dropped_change(db: &Db) {
     let mut tx = db.begin_change(scope).await.expect("begins");
     tx.end_live_key("replaced", None, T).await.expect("ends");
     Key::new().insert(&mut tx, T).await.expect("is new");
-    assert_eq!(tx.seal_key_change().await.expect("seals"), epoch + 1);
+    assert_eq!(seal(&mut tx).await, epoch + 1);
     drop(tx);
 
-    let (all, now) = db.all_keys().await.expect("reads");
+    let (all, now) = all_keys(db).await;
     assert_eq!(now, epoch);
     assert_eq!(all.len(), 1);
     assert_eq!(all[0].0, key.digest());
@@ -922,10 +965,10 @@ async fn contract_forget_old_keys(db: &Db) {
     assert_eq!(forgotten, [keys[0].digest()]);
     let again = tx.forget_old_keys().await.expect("answers");
     assert_eq!(again, [], "it is forgotten once");
-    let epoch = tx.seal_key_change().await.expect("seals");
+    let epoch = seal(&mut tx).await;
     tx.commit().await.expect("commits");
 
-    let (all, now) = db.all_keys().await.expect("reads");
+    let (all, now) = all_keys(db).await;
     assert_eq!(now, epoch);
     let known: BTreeSet<KeyDigest> = all.iter().map(|(digest, _)| *digest).collect();
     assert_eq!(known.len(), KEPT + 1, "theirs is another Seller's");
@@ -992,7 +1035,7 @@ async fn contract_all_keys_of_one_moment(db: &Db) {
         }
     });
     loop {
-        let (keys, epoch) = db.all_keys().await.expect("reads");
+        let (keys, epoch) = all_keys(db).await;
         assert_eq!(keys.len() as i64, epoch);
         let live = keys.iter().filter(|(_, r)| r.standing == Standing::Live);
         assert_eq!(live.count() as i64, epoch.min(1));
@@ -1001,7 +1044,7 @@ async fn contract_all_keys_of_one_moment(db: &Db) {
         }
     }
     (&mut changing).await.expect("every change was made");
-    let (keys, _) = db.all_keys().await.expect("reads");
+    let (keys, _) = all_keys(db).await;
     assert_eq!(keys.len(), CHANGES);
 }
 
@@ -1069,7 +1112,7 @@ async fn contract_write_finds_key_dead(db: &Db) {
         .expect("ends");
     let new = Key::new();
     new.insert(&mut change, T).await.expect("is new");
-    change.seal_key_change().await.expect("seals");
+    seal(&mut change).await;
     let mut write = beside(db, async move |db| db.begin_write(by_key).await);
     still_waits(&mut write, &mut change).await;
     change.commit().await.expect("commits");
@@ -1095,7 +1138,7 @@ async fn contract_change_waits_for_change(db: &Db) {
     });
     still_waits(&mut second, &mut first).await;
     Key::new().insert(&mut first, T).await.expect("is new");
-    first.seal_key_change().await.expect("seals");
+    seal(&mut first).await;
     first.commit().await.expect("commits");
     // What the second one acts on is what the first one left.
     assert_eq!(ended(second).await.expect("its turn"), Some(1));
@@ -1840,13 +1883,16 @@ async fn contract_bulk(db: &Db) {
     tx.insert_listings_in_bulk(&[]).await.expect("nothing");
     tx.commit().await.expect("commits");
 
-    let found = db.sellers_after("", 1_000).await.expect("answers");
+    let found = db
+        .accounts_after(AccountKind::Seller, "", 1_000)
+        .await
+        .expect("answers");
     assert_eq!(found.len(), SELLERS);
     let last = &found[SELLERS - 1];
     assert_eq!((last.id, &last.name), (sellers[299].id, &sellers[299].name));
     assert_eq!((last.plan, last.key_version), (Plan::Pro, 1));
     assert_eq!((last.created_us, last.updated_us), (after(1), after(1)));
-    let (all, epoch) = db.all_keys().await.expect("answers");
+    let (all, epoch) = all_keys(db).await;
     assert_eq!(epoch, 1, "nodes that serve see that there are new ones");
     let all: BTreeSet<_> = all
         .iter()
@@ -1918,6 +1964,7 @@ fn every_public_method_of_the_database_has_a_contract() {
         include_str!("mail.rs"),
         include_str!("nodes.rs"),
         include_str!("people.rs"),
+        include_str!("platforms.rs"),
     ];
     let mut seen = 0;
     for file in fs::read_dir(folder).expect("is there") {

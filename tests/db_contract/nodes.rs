@@ -8,7 +8,6 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use truckradar::{
     db::{Heard, NodeCard, NodeRow},
     ids::NodeId,
-    keys::table::TableChange,
 };
 
 use super::*;
@@ -107,7 +106,7 @@ async fn contract_key_changes(db: &Db) {
     let (scope, other) = two_sellers(db).await;
     let none = db.key_changes(0).await.expect("answers");
     assert_eq!(
-        (none.epoch, none.put.len(), none.forgotten.len()),
+        (none.epoch, none.change.put.len(), none.forgotten.len()),
         (0, 0, 0)
     );
     let (first, _) = rotate(db, scope, T).await;
@@ -118,17 +117,26 @@ async fn contract_key_changes(db: &Db) {
         entry.map(|(_, record)| (record.key == key.id, record.standing))
     };
     let all = db.key_changes(0).await.expect("answers");
-    assert_eq!((all.epoch, all.put.len()), (epoch, 3));
-    assert_eq!(standing(&all.put, &first), Some((true, Standing::Dead)));
-    assert_eq!(standing(&all.put, &second), Some((true, Standing::Live)));
+    assert_eq!((all.epoch, all.change.put.len()), (epoch, 3));
+    assert_eq!(
+        standing(&all.change.put, &first),
+        Some((true, Standing::Dead))
+    );
+    assert_eq!(
+        standing(&all.change.put, &second),
+        Some((true, Standing::Live))
+    );
     let last = db.key_changes(epoch - 1).await.expect("answers");
     assert_eq!(
-        (last.epoch, last.put.len()),
+        (last.epoch, last.change.put.len()),
         (epoch, 2),
         "and nothing of {}",
         others.id
     );
-    assert_eq!(standing(&last.put, &first), Some((true, Standing::Dead)));
+    assert_eq!(
+        standing(&last.change.put, &first),
+        Some((true, Standing::Dead))
+    );
 
     // A staged key, and what becomes of it.
     let staged = Key::new();
@@ -136,21 +144,21 @@ async fn contract_key_changes(db: &Db) {
     let (digest, hint) = (staged.digest(), staged.secret.hint());
     let staging = tx.insert_staged_key(staged.id, digest, hint, "operator", T);
     staging.await.expect("is the only one");
-    let epoch = tx.seal_key_change().await.expect("seals");
+    let epoch = seal(&mut tx).await;
     tx.commit().await.expect("commits");
     let changes = db.key_changes(epoch - 1).await.expect("answers");
     assert_eq!(
-        standing(&changes.put, &staged),
+        standing(&changes.change.put, &staged),
         Some((true, Standing::Staged))
     );
     let mut tx = db.begin_change(scope).await.expect("begins");
     let ended = tx.end_staging(StagedBecomes::Discarded, after(2)).await;
     assert!(ended.expect("ends").is_some());
-    let epoch = tx.seal_key_change().await.expect("seals");
+    let epoch = seal(&mut tx).await;
     tx.commit().await.expect("commits");
     let changes = db.key_changes(epoch - 1).await.expect("answers");
     assert_eq!(
-        standing(&changes.put, &staged),
+        standing(&changes.change.put, &staged),
         Some((true, Standing::Dead))
     );
 
@@ -163,14 +171,14 @@ async fn contract_key_changes(db: &Db) {
         if forgotten.is_empty() {
             continue;
         }
-        tx.seal_key_change().await.expect("seals");
+        seal(&mut tx).await;
         tx.commit().await.expect("commits");
         break;
     }
     assert!(!forgotten.is_empty(), "more than a hundred have died");
     let changes = db.key_changes(all.epoch).await.expect("answers");
     assert_eq!(changes.forgotten, [first.id]);
-    let TableChange { put, forget } = changes.for_table(|ids| {
+    let TableChange { put, forget, .. } = changes.for_table(|ids| {
         assert_eq!(ids, [first.id]);
         vec![first.digest()]
     });
@@ -181,7 +189,8 @@ async fn contract_key_changes(db: &Db) {
 async fn contract_key_record(db: &Db) {
     let (scope, _) = two_sellers(db).await;
     let judged = async |key: &Key| {
-        let record = db.key_record(key.digest()).await.expect("answers");
+        let asked = db.ask_about_key(key.digest(), Named::Nobody).await;
+        let record = asked.expect("answers").record;
         record.map(|record| (record.key, record.seller, record.standing))
     };
     let (first, _) = rotate(db, scope, T).await;
@@ -193,7 +202,7 @@ async fn contract_key_record(db: &Db) {
     let (digest, hint) = (staged.digest(), staged.secret.hint());
     let staging = tx.insert_staged_key(staged.id, digest, hint, "operator", T);
     staging.await.expect("is the only one");
-    tx.seal_key_change().await.expect("seals");
+    seal(&mut tx).await;
     tx.commit().await.expect("commits");
     assert_eq!(judged(&staged).await, live(&staged, Standing::Staged));
     expire(db, scope, after(1)).await;

@@ -4,7 +4,7 @@
 //! Never: a row reached through anything but what it is meant to be found by.
 
 use truckradar::{
-    accounts::{Email, Role},
+    accounts::{AccountKind, Email, Role},
     db::{LinkRow, MemberRow, MembershipRow, SessionRow},
     ids::{SessionId, UserId},
 };
@@ -285,6 +285,7 @@ async fn contract_memberships_of(db: &Db) {
         seller_id,
         slug: slug.into(),
         name: name.into(),
+        kind: AccountKind::Seller,
         role,
     });
     assert_eq!(mine, expected);

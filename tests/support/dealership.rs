@@ -27,6 +27,8 @@ pub struct Dealership {
     keys: BTreeMap<&'static str, String>,
     invitations: BTreeMap<&'static str, String>,
     resets: BTreeMap<&'static str, String>,
+    /// A Platform to which access can be given.
+    platform: String,
 }
 
 /// What a request is about, which decides who may send it.
@@ -69,6 +71,7 @@ pub struct Account {
     session: String,
     pub invitation: String,
     pub reset: String,
+    platform: String,
 }
 
 impl Dealership {
@@ -80,7 +83,13 @@ impl Dealership {
     pub async fn with(options: &[&str]) -> Self {
         let place = Place::new();
         let served = place.serve(options);
+        let args = [
+            "platform", "create", "--name", "Feedhub", "--slug", "feedhub",
+        ];
+        let made = place.json(&args, "");
+        let platform = made["platform"]["id"].as_str().expect("an id").to_owned();
         let mut dealership = Self {
+            platform,
             place,
             served,
             keys: BTreeMap::new(),
@@ -185,6 +194,7 @@ impl Dealership {
             session: session.unwrap_or_default(),
             invitation: self.invitations[slug].clone(),
             reset: self.resets[slug].clone(),
+            platform: self.platform.clone(),
         }
     }
 
@@ -302,6 +312,13 @@ impl Account {
             ("POST", "/dashboard/settings/members/remove") => {
                 (About::Seller, sellers(&[("user", &self.leaver)]))
             }
+            ("POST", "/dashboard/settings/networks") => {
+                (About::Seller, sellers(&[("networks", "127.0.0.0/8")]))
+            }
+            (
+                "POST",
+                "/dashboard/settings/platforms/grant" | "/dashboard/settings/platforms/withdraw",
+            ) => (About::Seller, sellers(&[("platform", &self.platform)])),
             ("POST", "/dashboard/settings/password") => (
                 About::Oneself,
                 sellers(&[("old_password", PASSWORD), ("new_password", PASSWORD)]),

@@ -270,6 +270,10 @@ fn form_in(text: &str) -> Form {
     let mut fields = Vec::new();
     for part in text.split("<input").skip(1) {
         let tag = part.split('>').next().unwrap_or_default();
+        // A box that is not ticked is not sent.
+        if tag.contains("type=\"checkbox\"") && !tag.contains(" checked") {
+            continue;
+        }
         if let Some(name) = attribute(tag, "name") {
             fields.push((name, attribute(tag, "value").unwrap_or_default()));
         }

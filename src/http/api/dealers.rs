@@ -1,6 +1,6 @@
 //! `/api/v1/dealers`: what a dealer says of itself.
 //!
-//! Never: a dealer other than the key's.
+//! Never: a dealer other than the one that the caller may act for, or one that did not exist before.
 
 use std::sync::Arc;
 
@@ -10,18 +10,29 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::super::{State, body::JsonObject, caller::SellerCaller, error::ApiError};
+use super::super::{
+    State,
+    body::JsonObject,
+    caller::{KeyCaller, SellerCaller},
+    error::ApiError,
+};
 use crate::accounts::dealers::{self, Dealer, DealerError};
 
-/// Upserts the key's own dealer, with its locations.
+/// Upserts the dealer that the request is about, with its locations. A Platform that names none brings one into being.
 pub async fn post(
     Shared(state): Shared<Arc<State>>,
-    caller: SellerCaller,
+    caller: KeyCaller,
     JsonObject(body, _room): JsonObject,
 ) -> Result<Response, ApiError> {
     let body = dealers::parse_upsert(&body)?;
     let (db, clock) = (&state.services.db, &state.services.clock);
-    match dealers::change(db, clock, caller.scope(), body).await {
+    let Some(scope) = caller.scope() else {
+        let dealer = body.into_new().ok_or(DealerError::Required("name"))?;
+        let founded = state.services.keys.found_seller(caller.own_scope(), dealer);
+        let scope = founded.await?.scope;
+        return Ok(super::data(&shown(&dealers::read_own(db, scope).await?)));
+    };
+    match dealers::change(db, clock, scope, body).await {
         Ok(dealer) => Ok(super::data(&shown(&dealer))),
         // A key cannot bring another dealer into being: a slug that is nobody's is no more this key's than one that is.
         Err(DealerError::NoSuchDealer(slug)) => Err(DealerError::NotYours(slug).into()),
@@ -29,7 +40,7 @@ pub async fn post(
     }
 }
 
-/// Changes some of the key's own dealer's scalar fields.
+/// Changes some of the dealer's scalar fields.
 pub async fn patch(
     Shared(state): Shared<Arc<State>>,
     caller: SellerCaller,
@@ -41,7 +52,7 @@ pub async fn patch(
     Ok(super::data(&shown(&dealer)))
 }
 
-/// Reads the key's own dealer.
+/// Reads the dealer.
 pub async fn get(
     Shared(state): Shared<Arc<State>>,
     caller: SellerCaller,

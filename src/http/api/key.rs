@@ -5,23 +5,28 @@
 use std::sync::Arc;
 
 use axum::{extract::State as Shared, response::Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::super::{State, caller::SellerCaller, error::ApiError};
+use super::super::{State, caller::KeyCaller, error::ApiError};
+use crate::db::GrantedRow;
 
-/// Keys looked at for when the Seller's key was last replaced.
+/// Keys looked at for when the account's key was last replaced.
 const KEYS_READ: i64 = 20;
+/// Sellers that a Platform is told of.
+const SELLERS_SHOWN: i64 = 1_000;
 
-/// The key's Seller, its hint, when it was made, and when the Seller's key was last replaced.
+/// The key's Seller or Platform, its hint, when it was made, and when the account's key was last replaced; for a Platform also
+/// for whom it may act.
 pub async fn show(
     Shared(state): Shared<Arc<State>>,
-    caller: SellerCaller,
+    caller: KeyCaller,
 ) -> Result<Response, ApiError> {
     let db = &state.services.db;
-    let seller = db.seller(caller.scope()).await?;
-    let keys = db.keys_of_seller(caller.scope(), KEYS_READ).await?;
+    let scope = caller.own_scope();
+    let account = db.seller(scope).await?;
+    let keys = db.keys_of_seller(scope, KEYS_READ).await?;
     let own = keys.iter().find(|key| key.id == caller.key());
-    let (Some(seller), Some(key)) = (seller, own) else {
+    let (Some(account), Some(key)) = (account, own) else {
         // Replaced between the check and here.
         return Err(ApiError::revoked());
     };
@@ -32,11 +37,34 @@ pub async fn show(
         .iter()
         .filter_map(|key| key.ended_us)
         .any(|end| end <= since);
-    Ok(super::data(&json!({
+    let mut shown = json!({
         "key_id": key.id,
         "hint": key.hint,
         "created_at": key.created_us,
         "last_rotated_at": came_after.then_some(since),
-        "seller": {"id": seller.id, "slug": seller.slug, "name": seller.name, "plan": seller.plan},
-    })))
+    });
+    let owner = json!({
+        "id": account.id, "slug": account.slug, "name": account.name, "plan": account.plan,
+    });
+    if caller.is_platform() {
+        let granted = db.grants_held(scope, "", SELLERS_SHOWN).await?;
+        shown["platform"] = owner;
+        shown["sellers"] = granted.iter().map(seller).collect();
+        shown["sellers_total"] = db.count_grants_held(scope).await?.into();
+    } else {
+        shown["seller"] = owner;
+    }
+    Ok(super::data(&shown))
+}
+
+/// A Seller as its Platform sees it.
+fn seller(granted: &GrantedRow) -> Value {
+    json!({
+        "id": granted.seller_id,
+        "slug": granted.slug,
+        "name": granted.name,
+        "status": granted.status,
+        "granted_at": granted.created_us,
+        "claimed": granted.owners > 0,
+    })
 }

@@ -124,6 +124,7 @@ pub async fn show(
             tab("Keys", Some(ActKind::Keys)),
             tab("Members", Some(ActKind::Members)),
             tab("Sessions", Some(ActKind::Sessions)),
+            tab("Platforms", Some(ActKind::Platforms)),
         ],
         rows,
         is_first: before.is_none(),
@@ -186,7 +187,8 @@ fn obeyed(entry: &AuditRow, detail: &Detail) -> Option<String> {
         }
         RecordedAct::Known(Act::KeyGenerated | Act::KeyCutOver) => "Live",
         RecordedAct::Known(Act::KeyPrepared) => "Known",
-        RecordedAct::Known(_) => "Dead",
+        RecordedAct::Known(Act::KeyExpired | Act::KeyDiscarded | Act::AccountClosed) => "Dead",
+        RecordedAct::Known(_) => "Obeyed",
         RecordedAct::Later(_) => return None,
     };
     Some(format!("{what} {}", receipt.in_words()))
@@ -236,6 +238,16 @@ impl Detail {
         }
         if let Some(reason) = self.text("reason") {
             lines.push(format!("Reason: {reason}"));
+        }
+        if let Some(name) = self.text("name") {
+            lines.push(name.to_owned());
+        }
+        if self.has("by_platform") {
+            lines.push("By a platform, which may act for it".to_owned());
+        }
+        if entry.act == Act::KeyNetworks {
+            let from = self.text("networks").unwrap_or("anywhere");
+            lines.push(format!("Accepted from {from}"));
         }
         if let Some(vin) = self.text("vin") {
             lines.push(vin.to_owned());

@@ -39,7 +39,7 @@ struct Source {
 }
 
 /// In the order in which they are best read.
-const SOURCES: [Source; 7] = [
+const SOURCES: [Source; 8] = [
     Source {
         name: "quickstart",
         about: "From a new account to the first unit listed, in six steps. Start here.",
@@ -59,6 +59,11 @@ const SOURCES: [Source; 7] = [
         name: "dealers",
         about: "What a dealer says of itself, and its locations.",
         markdown: include_str!("../../../docs/dealers.md"),
+    },
+    Source {
+        name: "platforms",
+        about: "One key for many dealers: giving a platform access and taking it away, and calling for a dealer by name.",
+        markdown: include_str!("../../../docs/platforms.md"),
     },
     Source {
         name: "errors",

@@ -13,6 +13,7 @@ use axum::{
 use super::{
     super::{State, caller::SignedIn, form::Query, problem::Problem},
     Page, Shell, grouped,
+    platforms::only_for_dealers,
     shell::Section,
     when::When,
 };
@@ -71,6 +72,9 @@ pub async fn show(
     Query(query): Query,
 ) -> Result<Response, Problem> {
     let member = caller.member_of_page(&query)?;
+    if member.is_of_platform() {
+        return Err(only_for_dealers().for_person(&caller.session));
+    }
     let services = &state.services;
     let scope = member.scope();
     let now = services.clock.now();

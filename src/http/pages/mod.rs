@@ -21,6 +21,7 @@ mod markdown;
 pub mod members;
 pub mod nodes;
 pub mod overview;
+pub mod platforms;
 pub mod profile;
 pub mod security_txt;
 pub mod settings;

@@ -30,6 +30,8 @@ struct OverviewPage {
     sold: String,
     expired: String,
     has_listings: bool,
+    /// For a Platform: how many Sellers it may act for.
+    dealers: Option<i64>,
 }
 
 /// The page.
@@ -44,6 +46,10 @@ pub async fn show(
     let seller = db.seller(scope).await?.ok_or_else(Problem::other_dealers)?;
     let counts = db.count_listings(scope).await?;
     let key = KeyView::read(&state, &member).await?;
+    let dealers = match member.is_of_platform() {
+        true => Some(db.count_grants_held(scope).await?),
+        false => None,
+    };
     Ok(Page(OverviewPage {
         shell: Shell::inside("Overview", Section::Overview, &caller.session, &member),
         slug: seller.slug,
@@ -55,6 +61,7 @@ pub async fn show(
         sold: grouped(counts.sold),
         expired: grouped(counts.expired),
         has_listings: counts.active + counts.sold + counts.expired > 0,
+        dealers,
     })
     .into_response())
 }

@@ -14,6 +14,7 @@ use super::{
         form::{Fields, Form},
         problem::{Problem, capital},
     },
+    platforms::only_for_dealers,
     settings::{self, Typed, Wrong},
 };
 use crate::{
@@ -106,6 +107,9 @@ pub async fn save(
     Form(form): Form,
 ) -> Result<Response, Problem> {
     let member = caller.actor_of_form(&form)?;
+    if member.is_of_platform() {
+        return Err(only_for_dealers().for_person(&caller.session));
+    }
     let typed = ProfileForm::of_form(&form);
     let mut body = Map::new();
     body.insert("slug".into(), json!(member.slug()));
@@ -145,6 +149,9 @@ pub async fn save_locations(
     Form(form): Form,
 ) -> Result<Response, Problem> {
     let member = caller.actor_of_form(&form)?;
+    if member.is_of_platform() {
+        return Err(only_for_dealers().for_person(&caller.session));
+    }
     let typed = LocationForm::of_form(&form);
     let change = match form.get("remove") {
         // An id that is none names no location of anybody's.

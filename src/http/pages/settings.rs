@@ -22,12 +22,13 @@ use super::{
     },
     Page, Shell,
     key_view::{KeyState, KeyView, Origin, ProgressView, SignView},
+    platforms::{AccessView, NetworksView},
     profile::{LocationForm, ProfileForm},
     shell::Section,
     when::When,
 };
 use crate::{
-    accounts::{Role, sessions::Member},
+    accounts::{AccountStatus, Role, sessions::Member},
     db::LocationRow,
     keys::clients::CLIENTS_PER_KEY_AND_HOUR,
 };
@@ -52,6 +53,10 @@ struct SettingsPage<'a> {
     /// What the forms of the page are about; see `key_live.rs`.
     opened_version: i64,
     locations: Vec<LocationRow>,
+    access: AccessView,
+    networks: NetworksView,
+    status: AccountStatus,
+    status_reason: String,
     members: Vec<MemberView>,
     invitations: Vec<InvitationView>,
     roles: Vec<Role>,
@@ -108,6 +113,8 @@ pub enum Typed {
     Location(LocationForm),
     /// An invitation: the address and the role.
     Invitation(String, String),
+    /// From where the key may be used.
+    Networks(String),
 }
 
 impl Typed {
@@ -142,6 +149,8 @@ impl Wrong {
             "locations" => "Locations",
             "members" => "Members",
             "password" => "Password",
+            "platforms" => "Platform access",
+            "networks" => "Where the key may be used",
             _ => "Sessions",
         }
     }
@@ -181,6 +190,15 @@ pub async fn show(
         "password" => (
             "password",
             "Your password is changed. Your other sessions were signed out.",
+        ),
+        "granted" => ("platforms", "The platform has access now, on every server."),
+        "withdrawn" => (
+            "platforms",
+            "The access is withdrawn: the platform's calls are refused on every server.",
+        ),
+        "networks" => (
+            "networks",
+            "Saved. Every server accepts the key from there, and from nowhere else.",
         ),
         "session" => ("sessions", "That session is signed out."),
         "sessions" => ("sessions", "All your other sessions are signed out."), // Where the page of a secret leads when it is reloaded; see app.js.
@@ -245,13 +263,16 @@ async fn render<'a>(
         Vec::new()
     };
     let (mut profile, mut location) = (ProfileForm::of(&seller), LocationForm::default());
-    let mut invited = (String::new(), String::new());
+    let (mut invited, mut networks) = ((String::new(), String::new()), String::new());
     match typed {
         Typed::Nothing => {}
         Typed::Profile(typed) => profile = typed,
         Typed::Location(typed) => location = typed,
         Typed::Invitation(email, role) => invited = (email, role),
+        Typed::Networks(typed) => networks = typed,
     }
+    let access = AccessView::read(state, member, &seller).await?;
+    let networks = NetworksView::read(state, member, &seller, networks).await?;
     let sessions = services.people.sessions_of(caller.session.user()).await?;
     let settings = &services.settings;
     Ok(Page(SettingsPage {
@@ -271,6 +292,10 @@ async fn render<'a>(
         opened_version: key.version,
         key,
         locations,
+        access,
+        networks,
+        status: seller.status,
+        status_reason: seller.status_reason.clone().unwrap_or_default(),
         members,
         invitations: invitations
             .into_iter()

@@ -3,7 +3,10 @@
 //! Never: a link to a Seller's page that does not name the Seller.
 
 use super::assets;
-use crate::accounts::sessions::{Member, Session};
+use crate::accounts::{
+    AccountKind,
+    sessions::{Member, Session},
+};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ pub struct Choice {
     pub slug: String,
     /// Its name.
     pub name: String,
+    /// Whether it is a Platform's account.
+    pub is_platform: bool,
 }
 
 impl Shell {
@@ -83,6 +88,7 @@ impl Shell {
                 seller: Some(Choice {
                     slug: member.slug().to_owned(),
                     name: member.name().to_owned(),
+                    is_platform: member.is_of_platform(),
                 }),
                 sellers: choices(session),
             }),
@@ -150,6 +156,11 @@ impl Inside {
         self.seller.is_some() || !self.sellers.is_empty()
     }
 
+    /// Whether the page is about a Platform.
+    pub fn is_platform(&self) -> bool {
+        self.seller.as_ref().is_some_and(|own| own.is_platform)
+    }
+
     /// What the addresses of this Seller's pages end in.
     pub fn query(&self) -> String {
         match &self.seller {
@@ -165,6 +176,7 @@ fn choices(session: &Session) -> Vec<Choice> {
         .map(|m| Choice {
             slug: m.slug.clone(),
             name: m.name.clone(),
+            is_platform: m.kind == AccountKind::Platform,
         })
         .collect()
 }

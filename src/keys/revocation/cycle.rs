@@ -139,7 +139,7 @@ impl Revocation {
     async fn begin_anew(&self, card: &NodeCard, db: &Db) -> Result<(), DbError> {
         self.table.distrust();
         db.give_row_back(card.id).await?;
-        let (keys, epoch) = match tokio::time::timeout(READ_ANEW_MAX, db.all_keys()).await {
+        let (all, epoch) = match tokio::time::timeout(READ_ANEW_MAX, db.key_table()).await {
             Ok(read) => read?,
             Err(_) => {
                 let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
@@ -147,7 +147,7 @@ impl Revocation {
             }
         };
         self.table
-            .replace(Snapshot::build(keys, Trust::Lapsed, epoch));
+            .replace(Snapshot::of_all(all, Trust::Lapsed, epoch));
         self.history_lost.store(false, Ordering::Relaxed);
         tracing::warn!(
             epoch,

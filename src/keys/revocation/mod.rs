@@ -36,6 +36,7 @@ mod roster;
 mod wait;
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64},
@@ -53,12 +54,13 @@ pub use self::{
 };
 use super::{
     format::KeyDigest,
+    grant::{GrantName, GrantRecord},
     table::{KeyTable, Snapshot, TableChange, Trust},
-    verify::{self, Caller, Refusal},
+    verify::{self, Caller, Known, Refusal, Request},
 };
 use crate::{
     clock::{BootTime, Clock},
-    db::{Db, DbError, NodeCard, ScopedTx},
+    db::{AskedKey, Db, DbError, NodeCard, ScopedTx},
     ids::{NodeId, SellerId},
 };
 
@@ -197,12 +199,12 @@ impl Revocation {
             true => (Rule::Leases, Trust::Lapsed),
         };
         // A command beside the nodes judges no request.
-        let (keys, epoch) = match (rule, &node) {
-            (Rule::Leases, None) => (Vec::new(), 0),
-            _ => db.all_keys().await?,
+        let (all, epoch) = match (rule, &node) {
+            (Rule::Leases, None) => (TableChange::default(), 0),
+            _ => db.key_table().await?,
         };
         Ok(Self {
-            table: KeyTable::new(Snapshot::build(keys, trust, epoch)),
+            table: KeyTable::new(Snapshot::of_all(all, trust, epoch)),
             rule,
             turn: Mutex::new(()),
             node,
@@ -224,18 +226,24 @@ impl Revocation {
         self.table.load()
     }
 
-    /// Judges one key by the database itself, for a request that found the table of this node past its trust. Each request
-    /// asks for itself, after it began: an answer is never shared or kept.
-    pub async fn ask_primary(&self, db: &Db, digest: KeyDigest) -> Result<Caller, Refusal> {
+    /// Judges a request by the database itself, which found the table of this node past its trust. Each request asks for
+    /// itself, after it began: an answer is never shared or kept.
+    pub async fn ask_primary(
+        &self,
+        db: &Db,
+        digest: KeyDigest,
+        request: &Request<'_>,
+    ) -> Result<Caller, Refusal> {
         if self.rule == Rule::Order {
             // The table is in doubt because a commit is: the same database knows no better yet.
             return Err(Refusal::CannotKnow);
         }
-        let asked = tokio::time::timeout(PRIMARY_TIMEOUT, db.key_record(digest)).await;
+        let asked = db.ask_about_key(digest, request.named);
+        let asked = tokio::time::timeout(PRIMARY_TIMEOUT, asked).await;
         let answered = matches!(asked, Ok(Ok(_)));
         self.figures.asked_primary(answered);
         match asked {
-            Ok(Ok(found)) => verify::judge(found.as_ref()),
+            Ok(Ok(asked)) => verify::judge(asked.record.as_ref(), request, &Asked(&asked)),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a key could not be judged by the database");
                 Err(Refusal::CannotKnow)
@@ -391,10 +399,24 @@ impl Revocation {
         // Behind whatever is still being committed: a commit whose caller is gone may yet take effect, and a table read
         // before that would be believed after it.
         let _writer = db.begin().await?;
-        let (keys, epoch) = db.all_keys().await?;
+        let (all, epoch) = db.key_table().await?;
         self.table
-            .replace(Snapshot::build(keys, Trust::WhileOwner, epoch));
+            .replace(Snapshot::of_all(all, Trust::WhileOwner, epoch));
         Ok(())
+    }
+}
+
+/// What the database said about one request.
+struct Asked<'a>(&'a AskedKey);
+
+impl Known for Asked<'_> {
+    fn grant(&self, _: &GrantName) -> Option<GrantRecord> {
+        self.0.grant
+    }
+
+    fn lets_in(&self, _: SellerId, from: IpAddr) -> bool {
+        let networks = self.0.networks.as_ref();
+        networks.is_some_and(|networks| networks.contain(from))
     }
 }
 
@@ -418,14 +440,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        accounts::Plan,
+        accounts::{AccountKind, Plan},
         db::{DbUrl, NewSeller},
         ids::{KeyId, SellerId},
         keys::{
             format::SecretKey,
             scope::OperatorAuthority,
-            table::{KeyRecord, Standing},
-            verify::{Presented, Refusal, verify},
+            verify::{Presented, Refusal, Request, verify},
         },
     };
 
@@ -512,6 +533,7 @@ mod tests {
             slug: "lone-star".parse().expect("a slug"),
             name: "Lone Star".into(),
             plan: Plan::Starter,
+            kind: AccountKind::Seller,
         };
         let mut tx = db.begin().await.expect("begins");
         tx.insert_seller(&seller, clock.now())
@@ -523,11 +545,8 @@ mod tests {
         let secret = SecretKey::generate().expect("randomness");
         let key = KeyId::new();
         let judge = || {
-            verify(
-                Presented::Key(secret.digest()),
-                &revocation.snapshot(),
-                clock.boot(),
-            )
+            let request = Request::of(Presented::Key(secret.digest()));
+            verify(&request, &revocation.snapshot(), clock.boot())
         };
         let turn = revocation.turn(&clock).await;
         let scope = OperatorAuthority::assume().scope(seller.id);
@@ -535,16 +554,8 @@ mod tests {
         tx.insert_live_key(key, secret.digest(), secret.hint(), "test", clock.now())
             .await
             .expect("inserts");
-        let epoch = tx.seal_key_change().await.expect("seals");
-        let record = KeyRecord {
-            key,
-            seller: seller.id,
-            standing: Standing::Live,
-        };
-        let change = TableChange {
-            put: vec![(secret.digest(), record)],
-            forget: Vec::new(),
-        };
+        let epoch = tx.seal().await.expect("seals");
+        let change = tx.sealed_changes(epoch).await.expect("answers");
         assert_eq!(judge().err(), Some(Refusal::Unknown));
         {
             let mut settling = pin!(revocation.settle(turn, tx, &change, epoch, &db, &clock));
@@ -568,8 +579,8 @@ mod tests {
             () = revocation.keep_trusted(&db, &clock) => unreachable!("it goes on for ever"),
             done = tokio::time::timeout(Duration::from_secs(10), trusted) => done.expect("is read anew"),
         }
-        let (keys, epoch) = db.all_keys().await.expect("reads");
-        assert_eq!(judge().is_ok(), keys.len() == 1);
+        let (all, epoch) = db.key_table().await.expect("reads");
+        assert_eq!(judge().is_ok(), all.put.len() == 1);
         assert_eq!(revocation.snapshot().epoch, epoch);
     }
 }

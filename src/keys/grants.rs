@@ -1,0 +1,226 @@
+//! Which Platforms may act for a Seller: granting, withdrawing, and the Sellers that a Platform brings into being.
+//!
+//! A grant is given and withdrawn by an owner of the Seller and by nobody else; the operator may withdraw one. Withdrawing obeys
+//! the zero-window rule as the death of a key does: when it returns, no request that starts later is let act for the Seller,
+//! and no write of the Platform's lands any more.
+//!
+//! Never: a grant that the Seller's owner did not give, but for a Seller that did not exist before.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{
+    Keys,
+    revocation::Receipt,
+    scope::{Authority, SellerScope},
+};
+use crate::{
+    accounts::{AccountKind, AccountStatus, Plan, Role, Slug},
+    act::{ActDied, run_to_end},
+    audit::Act,
+    db::{AuditEntry, DbError, NewDealer, NewSeller, ScopedTx},
+    ids::SellerId,
+    mail::account_words::{AccountNews, about_account},
+};
+
+/// A grant that was given or withdrawn.
+#[derive(Debug)]
+pub struct Granted {
+    /// Whether anything changed: it may have been so before.
+    pub changed: bool,
+    /// Proof that every node obeys it.
+    pub receipt: Receipt,
+}
+
+/// A Seller that a Platform brought into being.
+#[derive(Debug)]
+pub struct Founded {
+    /// The Platform's right to the Seller.
+    pub scope: SellerScope,
+    /// Proof that every node lets the Platform act for it.
+    pub receipt: Receipt,
+}
+
+/// Why an act on grants was refused. Nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantError {
+    /// There is none with this id.
+    #[error("there is no such platform")]
+    NoSuchPlatform,
+    /// Its plan has no platform access, or the marketplace has suspended it.
+    #[error(
+        "{0} cannot be granted access at present: it is suspended, or not on the Enterprise plan"
+    )]
+    NotOpen(String),
+    /// A Platform has nothing to give access to.
+    #[error("only a dealer account gives platform access")]
+    OnlyDealers,
+    /// Grants are the owners' matter.
+    #[error("only an owner of the dealer account gives and withdraws platform access")]
+    NotOwner,
+    /// The slug of the Seller that was to be brought into being is another account's.
+    #[error("the slug {0} is taken")]
+    SlugTaken(Slug),
+    /// It is that of a Seller that has granted the Platform access.
+    #[error("{0} exists and has granted access")]
+    NameIt(Slug),
+    /// The database could not do it, or the fence fell.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The act's task died.
+    #[error(transparent)]
+    Died(#[from] ActDied),
+}
+
+impl Keys {
+    /// Lets a Platform act for the scope's Seller. When this returns, every node does.
+    pub async fn grant(
+        self: &Arc<Self>,
+        scope: SellerScope,
+        platform: SellerId,
+    ) -> Result<Granted, GrantError> {
+        let keys = Arc::clone(self);
+        run_to_end(async move { keys.grant_now(scope, platform).await }).await
+    }
+
+    async fn grant_now(
+        &self,
+        scope: SellerScope,
+        platform: SellerId,
+    ) -> Result<Granted, GrantError> {
+        let turn = self.turn().await;
+        let mut tx = self.begin_change(scope).await?;
+        must_own(&mut tx).await?;
+        if scope.authority() == Authority::Operator {
+            return Err(GrantError::NotOwner);
+        }
+        match tx.account().await? {
+            Some(account) if account.kind == AccountKind::Seller => {}
+            _ => return Err(GrantError::OnlyDealers),
+        }
+        let grantee = tx.grantee(platform).await?;
+        let grantee = grantee.ok_or(GrantError::NoSuchPlatform)?;
+        if grantee.state.as_deref() == Some("live") {
+            return Ok(Granted {
+                changed: false,
+                receipt: self.nothing_to_do(&turn, tx).await?,
+            });
+        }
+        if grantee.status != AccountStatus::Active || grantee.plan != Plan::Enterprise {
+            return Err(GrantError::NotOpen(grantee.name));
+        }
+        let now = self.clock.now();
+        tx.put_grant(platform, &scope.actor(), now).await?;
+        let act = AuditEntry::of(scope, now, Act::PlatformGranted);
+        let act = act.with(json!({ "platform": platform, "name": grantee.name }));
+        let news = AccountNews::Granted {
+            platform: grantee.name,
+        };
+        let receipt = self.conclude(turn, tx, &act, about_account(news)).await?;
+        self.file(&act, &receipt).await;
+        Ok(Granted {
+            changed: true,
+            receipt,
+        })
+    }
+
+    /// Takes a Platform's access to the scope's Seller away. Doing it twice is no error: the second act finds nothing to do.
+    pub async fn withdraw(
+        self: &Arc<Self>,
+        scope: SellerScope,
+        platform: SellerId,
+    ) -> Result<Granted, GrantError> {
+        let keys = Arc::clone(self);
+        run_to_end(async move { keys.withdraw_now(scope, platform).await }).await
+    }
+
+    async fn withdraw_now(
+        &self,
+        scope: SellerScope,
+        platform: SellerId,
+    ) -> Result<Granted, GrantError> {
+        let turn = self.turn().await;
+        let mut tx = self.begin_change(scope).await?;
+        must_own(&mut tx).await?;
+        let grantee = tx.grantee(platform).await?;
+        let grantee = grantee.ok_or(GrantError::NoSuchPlatform)?;
+        let now = self.clock.now();
+        if tx.withdraw_grants(Some(platform), now).await? == 0 {
+            return Ok(Granted {
+                changed: false,
+                receipt: self.nothing_to_do(&turn, tx).await?,
+            });
+        }
+        let act = AuditEntry::of(scope, now, Act::PlatformWithdrawn);
+        let act = act.with(json!({ "platform": platform, "name": grantee.name }));
+        let news = AccountNews::Withdrawn {
+            platform: grantee.name,
+        };
+        let receipt = self.conclude(turn, tx, &act, about_account(news)).await?;
+        self.file(&act, &receipt).await;
+        Ok(Granted {
+            changed: true,
+            receipt,
+        })
+    }
+
+    /// Brings a Seller into being for the Platform whose own scope this is, with the grant to act for it. Nobody is a member of
+    /// it yet: it is unclaimed until an owner whom the operator invites accepts.
+    pub async fn found_seller(
+        self: &Arc<Self>,
+        scope: SellerScope,
+        dealer: NewDealer,
+    ) -> Result<Founded, GrantError> {
+        let keys = Arc::clone(self);
+        run_to_end(async move { keys.found_seller_now(scope, dealer).await }).await
+    }
+
+    async fn found_seller_now(
+        &self,
+        scope: SellerScope,
+        dealer: NewDealer,
+    ) -> Result<Founded, GrantError> {
+        let turn = self.turn().await;
+        let mut tx = self.db.begin_platform_write(scope).await?;
+        let granted = tx.is_granted_by(&dealer.slug).await?;
+        let now = self.clock.now();
+        let seller = NewSeller {
+            id: SellerId::new(),
+            slug: dealer.slug.clone(),
+            name: dealer.name,
+            plan: Plan::Starter,
+            kind: AccountKind::Seller,
+        };
+        match tx.found_seller(&seller, now).await {
+            Err(DbError::Unique) if granted => return Err(GrantError::NameIt(dealer.slug)),
+            Err(DbError::Unique) => return Err(GrantError::SlugTaken(dealer.slug)),
+            other => other?,
+        }
+        tx.update_dealer(&dealer.change, now).await?;
+        tx.replace_locations(&dealer.locations).await?;
+        let founded = tx.scope();
+        let act = AuditEntry::of(founded, now, Act::SellerCreated);
+        let act = act.with(json!({ "slug": dealer.slug, "by_platform": scope.seller() }));
+        tx.append_audit(&act).await?;
+        let receipt = self.settle(turn, tx, Vec::new()).await?;
+        self.file(&act, &receipt).await;
+        Ok(Founded {
+            scope: founded,
+            receipt,
+        })
+    }
+}
+
+/// Whether whoever acts is an owner, as things stand under the transaction's lock; the operator has the right of one.
+pub(super) async fn must_own(tx: &mut ScopedTx) -> Result<(), GrantError> {
+    let own = match tx.scope().authority() {
+        Authority::Operator => return Ok(()),
+        Authority::Member(user) => tx.role_of(user).await?,
+        Authority::Key(_) | Authority::Platform { .. } => None,
+    };
+    match own {
+        Some(Role::Owner) => Ok(()),
+        _ => Err(GrantError::NotOwner),
+    }
+}
