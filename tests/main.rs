@@ -34,6 +34,7 @@ mod story_pages;
 mod story_people;
 mod story_platforms;
 mod story_staged;
+mod story_vendor;
 mod tidy;
 mod tls;
 mod zero_window;

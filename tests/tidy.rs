@@ -49,6 +49,7 @@ const RANK: &[(&str, &[&str])] = &[
             "keys::revocation::figures",
             "keys::revocation::roster",
             "keys::revocation::wait",
+            "keys::ring",
             "keys::standing",
             "keys::usage",
             "inventory",

@@ -19,6 +19,7 @@ mod nodes;
 mod people;
 mod platforms;
 mod postgres;
+mod ring;
 mod schema;
 mod sellers;
 mod sessions;
@@ -53,6 +54,7 @@ pub use self::{
     people::{LinkKind, LinkRow, MemberRow, MembershipRow, UserRow},
     platforms::{GrantRow, GrantedRow, GranteeRow, PlatformRow},
     postgres::{CHANGE_LOCK_TIMEOUT, CONNECTIONS as POSTGRES_CONNECTIONS, Heard, Listener},
+    ring::{RingRefused, RingRow},
     sellers::{DealerChange, LocationRow, NewDealer, NewSeller, SellerRow},
     sessions::SessionRow,
     usage::{ClientUse, FormerClient, OfKeys, RefusedClient, SlotUse, UsageRow},

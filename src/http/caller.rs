@@ -217,7 +217,8 @@ impl SignedIn {
                 axum::http::StatusCode::FORBIDDEN,
                 "No dealer account yet",
                 "You are signed in, but not a member of any dealer account. Ask an owner of yours to invite you.",
-            ))),
+            )
+            .with_way_on("/dashboard/account", "Your password and sessions"))),
             None => Err(self.told(Problem::other_dealers())),
         }
     }

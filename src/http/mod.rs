@@ -112,6 +112,8 @@ pub fn routes() -> Vec<Route> {
         POST  "/logout"                     SignedIn  pages::login::sign_out;
         GET   "/dashboard"                  SignedIn  pages::overview::show;
         GET   "/dashboard/inventory"        SignedIn  pages::inventory::show;
+        GET   "/dashboard/keys"             SignedIn  pages::keys::show;
+        GET   "/dashboard/account"          SignedIn  pages::account::show;
         GET   "/dashboard/settings"         SignedIn  pages::settings::show;
         POST  "/dashboard/settings/api-key" SignedIn  pages::api_key::generate;
         GET   "/dashboard/settings/api-key/live"     SignedIn pages::key_live::watch;

@@ -10,13 +10,13 @@ use crate::{
     clock::Time,
     db::{ClientUse, Db, DbError, FormerClient, OfKeys, RefusedClient, SlotUse},
     ids::KeyId,
-    keys::scope::SellerScope,
+    keys::{clients::is_lump, scope::SellerScope},
 };
 
 /// Without a dead key sent for this long, it is quiet.
 pub const QUIET: Duration = Duration::from_secs(600);
 /// How far back clients and calls are looked for.
-const LOOK_BACK: Duration = Duration::from_secs(86_400);
+pub const LOOK_BACK: Duration = Duration::from_secs(86_400);
 /// A client that changes over by trying its other key is refused a moment before it is first let in, and with what it had
 /// begun a moment after. Whoever is refused later than this still has the dead key somewhere.
 pub const CHANGE_OVER: Duration = Duration::from_secs(120);
@@ -70,6 +70,16 @@ pub fn is_still_on_a_dead_key(client: &RefusedClient, now: Time) -> bool {
     };
     let late = client.refused_us.before(CHANGE_OVER) > first;
     last <= client.refused_us || late && client.refused_us > now.before(QUIET)
+}
+
+/// How many clients a person can go and look for, of so many among these, and whether there may be more: all that could not
+/// be told apart are some more, not one, and beyond so many nobody read on.
+pub fn told_apart(count: usize, clients: &[RefusedClient], read_at_most: i64) -> (usize, bool) {
+    let mut lumps = clients.iter();
+    let lumped = lumps.any(|client| is_lump(&client.address, &client.user_agent));
+    let cut = i64::try_from(clients.len()).is_ok_and(|read| read >= read_at_most);
+    let told = count.saturating_sub(usize::from(lumped));
+    (told.max(usize::from(count > 0)), lumped || cut)
 }
 
 impl Cutover {

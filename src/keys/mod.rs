@@ -3,7 +3,7 @@
 //! The life of a key, told once. [`lifecycle`] makes it from the system's randomness in the form that [`mod@format`] knows,
 //! stores its digest in the transaction that kills the one before it, and [`revocation`] lets the act return only when
 //! every node obeys. From then on each request's key is read and judged by [`verify`], from the [`table`] in memory;
-//! what it was used for is counted by [`usage`], read for people by [`cutover`], and measured against [`limits`]; and what it may touch is a
+//! what it was used for is counted by [`usage`], read for people by [`cutover`], for all of a person's Sellers by [`ring`], and measured against [`limits`]; and what it may touch is a
 //! [`scope::SellerScope`]. One day it is replaced or expired. Its digest stays among the Seller's last hundred dead keys, so
 //! that a client that still sends it can be named, as [`incidents`] does, and then it is forgotten.
 //!
@@ -19,6 +19,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod networks;
 pub mod revocation;
+pub mod ring;
 pub mod scope;
 pub mod standing;
 pub mod table;

@@ -55,6 +55,7 @@ mod mail;
 mod nodes;
 mod people;
 mod platforms;
+mod ring;
 
 contracts! {
     a_schema_is_made_once_and_then_left_alone: contract_migrate;
@@ -1965,6 +1966,7 @@ fn every_public_method_of_the_database_has_a_contract() {
         include_str!("nodes.rs"),
         include_str!("people.rs"),
         include_str!("platforms.rs"),
+        include_str!("ring.rs"),
     ];
     let mut seen = 0;
     for file in fs::read_dir(folder).expect("is there") {

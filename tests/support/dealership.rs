@@ -266,9 +266,14 @@ impl Account {
                 plain(&[("token", &self.reset), ("password", PASSWORD)]),
             ),
 
-            ("GET", "/dashboard" | "/dashboard/inventory" | "/dashboard/settings") => {
-                (About::Look, (at_page, Vec::new()))
-            }
+            (
+                "GET",
+                "/dashboard"
+                | "/dashboard/inventory"
+                | "/dashboard/settings"
+                | "/dashboard/keys"
+                | "/dashboard/account",
+            ) => (About::Look, (at_page, Vec::new())),
             ("GET", "/dashboard/settings/api-key/live") => (
                 About::Look,
                 (format!("{at_page}&version={version}"), Vec::new()),

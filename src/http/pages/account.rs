@@ -1,4 +1,7 @@
-//! Settings → Password and Sessions: what belongs to the person rather than to a Seller.
+//! Password and sessions: what belongs to the person rather than to a Seller. Sections of Settings, and a page of their own,
+//! `/dashboard/account`, for whoever is a member of no dealer account, or is on no dealer's page.
+//!
+//! A form that names a Seller comes back to Settings of that Seller, one that names none to the page.
 //!
 //! Ending sessions wants a recent password, as acts on a Seller's key do (OWASP ASVS 5.0, 7.5.2).
 //!
@@ -6,25 +9,175 @@
 
 use std::sync::Arc;
 
-use axum::{extract::State as Shared, response::Response};
+use askama::Template;
+use axum::{
+    extract::State as Shared,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 
 use super::{
     super::{
         State,
         caller::SignedIn,
-        form::Form,
+        form::{Fields, Form, Query},
         problem::{Problem, capital},
         session_cookie,
     },
+    Page, Shell,
     login::signed_out,
+    see_other,
     settings::{self, Typed, Wrong},
+    shell::Section,
     step_up::{Act, with_recent_password},
+    when::When,
     with_cookie,
 };
 use crate::{
-    accounts::{passwords::PasswordError, people::PersonError},
+    accounts::{passwords::PasswordError, people::PersonError, sessions::Member},
+    db::DbError,
     ids::SessionId,
 };
+
+/// Where the page is.
+pub const PATH: &str = "/dashboard/account";
+
+#[derive(Template)]
+#[template(path = "account.html")]
+struct AccountPage {
+    shell: Shell,
+    /// The forms of this page name none.
+    seller: &'static str,
+    is_member: bool,
+    email: String,
+    sessions: Vec<SessionView>,
+    notice: (&'static str, &'static str),
+    wrong: Wrong,
+}
+
+/// One of the person's sessions.
+pub struct SessionView {
+    /// Its id, for a form.
+    pub id: String,
+    /// Whether it is the one that asks.
+    pub is_this: bool,
+    /// Where it was last used.
+    pub address: String,
+    /// By what, as a person would say it.
+    pub program: String,
+    /// By what, as it said itself.
+    pub user_agent: String,
+    /// Its last use.
+    pub seen: When,
+    /// When it began.
+    pub created: When,
+}
+
+impl AccountPage {
+    /// What is said of a form that was accepted, in the section where it stands.
+    fn notice_in(&self, section: &str) -> &'static str {
+        let (own, text) = self.notice;
+        if own == section { text } else { "" }
+    }
+}
+
+/// What is said of one of these forms that was accepted, by the word in the page's address: in which section, and what.
+pub fn notice(done: &str) -> (&'static str, &'static str) {
+    match done {
+        "password" => (
+            "password",
+            "Your password is changed. Your other sessions were signed out.",
+        ),
+        "session" => ("sessions", "That session is signed out."),
+        "sessions" => ("sessions", "All your other sessions are signed out."),
+        _ => ("", ""),
+    }
+}
+
+/// The person's sessions, the one used last first.
+pub async fn sessions_of(state: &State, caller: &SignedIn) -> Result<Vec<SessionView>, DbError> {
+    let services = &state.services;
+    let now = services.clock.now();
+    let sessions = services.people.sessions_of(caller.session.user()).await?;
+    let view = |row: crate::db::SessionRow| SessionView {
+        id: row.id.to_text(),
+        is_this: row.id == caller.session.id(),
+        address: row.address,
+        program: program_name(&row.user_agent),
+        user_agent: row.user_agent,
+        seen: When::ago(row.seen_us, now),
+        created: When::date(row.created_us, now),
+    };
+    Ok(sessions.into_iter().map(view).collect())
+}
+
+/// The page. Its address may name the Seller whose page the person came from.
+pub async fn show(
+    Shared(state): Shared<Arc<State>>,
+    caller: SignedIn,
+    Query(query): Query,
+) -> Result<Response, Problem> {
+    let member = match query.get("seller") {
+        Some(_) => Some(caller.member_of_page(&query)?),
+        None => None,
+    };
+    let notice = notice(query.text("done"));
+    let page = page(&state, &caller, member.as_ref(), notice, Wrong::default()).await?;
+    Ok(Page(page).into_response())
+}
+
+async fn page(
+    state: &State,
+    caller: &SignedIn,
+    member: Option<&Member>,
+    notice: (&'static str, &'static str),
+    wrong: Wrong,
+) -> Result<AccountPage, Problem> {
+    let session = &caller.session;
+    let title = "Password and sessions";
+    Ok(AccountPage {
+        shell: match member {
+            Some(member) => Shell::inside(title, Section::None, session, member),
+            None => Shell::open(title, Section::None, Some(session)),
+        },
+        seller: "",
+        is_member: !session.memberships().is_empty(),
+        email: session.email().to_owned(),
+        sessions: sessions_of(state, caller).await?,
+        notice,
+        wrong,
+    })
+}
+
+/// The Seller to whose Settings a form belongs, as a member of it; `None` for a form of the page.
+fn member_of(caller: &SignedIn, form: &Fields) -> Result<Option<Member>, Problem> {
+    match form.get("seller") {
+        Some(_) => Ok(Some(caller.member_of_form(form)?)),
+        None => Ok(None),
+    }
+}
+
+/// The page of an accepted form again.
+fn done(member: Option<&Member>, what: &str, section: &str) -> Response {
+    match member {
+        Some(member) => settings::done(member, what, section),
+        None => see_other(&format!("{PATH}?done={what}#{section}")),
+    }
+}
+
+/// The page of a form that cannot be accepted, with what was wrong.
+async fn show_wrong(
+    state: &State,
+    caller: &SignedIn,
+    member: Option<&Member>,
+    wrong: Wrong,
+) -> Result<Response, Problem> {
+    if let Some(member) = member {
+        return settings::show_wrong(state, caller, member, wrong, Typed::Nothing).await;
+    }
+    let page = page(state, caller, None, ("", ""), wrong).await?;
+    Ok(Page::with_status(StatusCode::UNPROCESSABLE_ENTITY, &page))
+}
 
 /// Changes the person's password. The old one is asked for in the form itself.
 pub async fn change_password(
@@ -32,7 +185,7 @@ pub async fn change_password(
     caller: SignedIn,
     Form(form): Form,
 ) -> Result<Response, Problem> {
-    let member = caller.member_of_form(&form)?;
+    let member = member_of(&caller, &form)?;
     let changed = state
         .services
         .people
@@ -46,7 +199,7 @@ pub async fn change_password(
     let message = match changed {
         Ok(token) => {
             let cookie = session_cookie::set(&token, &state.services.settings);
-            let done = settings::done(&member, "password", "password");
+            let done = done(member.as_ref(), "password", "password");
             return Ok(with_cookie(done, cookie));
         }
         Err(PersonError::WrongPassword) => "Your present password is not right.".to_owned(),
@@ -56,7 +209,7 @@ pub async fn change_password(
         Err(other) => return Err(other.into()),
     };
     let wrong = Wrong::new("password", message);
-    settings::show_wrong(&state, &caller, &member, wrong, Typed::Nothing).await
+    show_wrong(&state, &caller, member.as_ref(), wrong).await
 }
 
 /// What the form's `session` says for all sessions but this one, and for all.
@@ -69,7 +222,7 @@ pub async fn end_sessions(
     caller: SignedIn,
     Form(form): Form,
 ) -> Result<Response, Problem> {
-    let member = caller.member_of_form(&form)?;
+    let member = member_of(&caller, &form)?;
     let which = form.text("session").to_owned();
     let one = which.parse::<SessionId>().ok();
     let button = match which.as_str() {
@@ -78,7 +231,7 @@ pub async fn end_sessions(
         _ if one.is_some() => "Sign out the session",
         _ => {
             let wrong = Wrong::new("sessions", "Choose a session.");
-            return settings::show_wrong(&state, &caller, &member, wrong, Typed::Nothing).await;
+            return show_wrong(&state, &caller, member.as_ref(), wrong).await;
         }
     };
     let act = Act {
@@ -89,10 +242,11 @@ pub async fn end_sessions(
     let work = async {
         let people = &state.services.people;
         let own = &caller.session;
+        let done = |what| done(member.as_ref(), what, "sessions");
         match one {
             Some(id) => {
                 people.end_session(own, id).await?;
-                Ok(settings::done(&member, "session", "sessions"))
+                Ok(done("session"))
             }
             None if which == ALL => {
                 people.end_other_sessions(own, None).await?;
@@ -100,9 +254,68 @@ pub async fn end_sessions(
             }
             None => {
                 people.end_other_sessions(own, Some(own.id())).await?;
-                Ok(settings::done(&member, "sessions", "sessions"))
+                Ok(done("sessions"))
             }
         }
     };
-    with_recent_password(&state, &caller, &member, &form, act, work).await
+    with_recent_password(&state, &caller, member.as_ref(), &form, act, work).await
+}
+
+/// A browser's User-Agent as a person would say it: "Chrome on Windows". What is not a browser's is left as it is.
+fn program_name(user_agent: &str) -> String {
+    if user_agent.is_empty() {
+        return "A program that did not say its name".to_owned();
+    }
+    // In this order: every browser also claims to be the ones after it.
+    const BROWSERS: [(&str, &str); 6] = [
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("HeadlessChrome/", "Chrome without a window"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+    ];
+    const SYSTEMS: [(&str, &str); 6] = [
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Android", "Android"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("Linux", "Linux"),
+    ];
+    let find = |names: &[(&str, &'static str)]| {
+        let found = names.iter().find(|(mark, _)| user_agent.contains(mark));
+        found.map(|(_, name)| *name)
+    };
+    match (find(&BROWSERS), find(&SYSTEMS)) {
+        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (Some(browser), None) => browser.to_owned(),
+        _ => user_agent.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::program_name;
+
+    #[test]
+    fn a_browser_is_called_by_its_name() {
+        let windows = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0";
+        for (user_agent, name) in [
+            (format!("{windows} Safari/537.36"), "Chrome on Windows"),
+            (
+                format!("{windows} Safari/537.36 Edg/156.0"),
+                "Edge on Windows",
+            ),
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Safari/604.1"
+                    .into(),
+                "Safari on iPhone",
+            ),
+            ("curl/7.88.1".into(), "curl/7.88.1"),
+            (String::new(), "A program that did not say its name"),
+        ] {
+            assert_eq!(program_name(&user_agent), name);
+        }
+    }
 }

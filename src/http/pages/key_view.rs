@@ -18,7 +18,7 @@ use crate::{
     ids::KeyId,
     keys::{
         clients::is_lump,
-        cutover::{CLIENTS_READ, Cutover, Progress, Sign},
+        cutover::{CLIENTS_READ, Cutover, Progress, Sign, told_apart},
         scope::SellerScope,
     },
 };
@@ -29,7 +29,7 @@ const A_DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 /// Keys looked at for it, the newest.
 const KEYS_READ: i64 = 20;
 /// Counts are written every other second; if none have been for this long, they cannot be.
-const STALE: std::time::Duration = std::time::Duration::from_secs(30);
+pub const STALE: std::time::Duration = std::time::Duration::from_secs(30);
 /// Clients on one page.
 const CLIENTS_SHOWN: usize = 50;
 
@@ -178,6 +178,15 @@ pub struct ClientRow {
 }
 
 impl KeyState {
+    /// Of a live key: when it was handed out and last let in, and whether it is so new that every use of it was counted.
+    pub fn of_live(shown: Option<Time>, used: Option<Time>, is_new: bool) -> Self {
+        match (shown, used) {
+            (None, _) => Self::NeverShown,
+            (Some(_), None) if is_new => Self::Waiting,
+            (Some(_), _) => Self::Live,
+        }
+    }
+
     /// In a word or two.
     pub fn label(self) -> &'static str {
         match self {
@@ -186,6 +195,17 @@ impl KeyState {
             Self::Waiting => "Live, waiting for your first call",
             Self::NeverShown => "Replaced, but never shown",
             Self::Expired => "Expired by the marketplace",
+        }
+    }
+
+    /// In as few words as there is room for in a table.
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::None => "No key yet",
+            Self::Live => "Live",
+            Self::Waiting => "No call yet",
+            Self::NeverShown => "Never shown",
+            Self::Expired => "Expired",
         }
     }
 
@@ -209,12 +229,8 @@ impl ProgressView {
         match cutover.progress {
             Progress::NothingDied => Self::NothingDied,
             Progress::StillSent(clients) => {
-                let mut still = cutover.still.iter();
-                // All that could not be told apart are some more, not one.
-                let lumped = still.any(|client| is_lump(&client.address, &client.user_agent));
-                let told_apart = clients.saturating_sub(usize::from(lumped)).max(1);
-                let cut = cutover.still.len() >= CLIENTS_READ as usize;
-                Self::StillSent(told_apart, lumped || cut)
+                let (clients, more) = told_apart(clients, &cutover.still, CLIENTS_READ);
+                Self::StillSent(clients, more)
             }
             Progress::Settling(sign) => Self::Settling(told(sign)),
             Progress::QuietForNow(sign) => Self::QuietForNow(told(sign)),
@@ -312,14 +328,8 @@ impl KeyView {
         };
         if let Some(key) = live {
             let used = db.last_accepted(scope, key.id).await?;
-            // Of a key that is older than what is counted, nobody knows whether it was ever used.
-            let counted = A_DAY * services.settings.usage_days;
-            let is_new = key.created_us > now.before(counted);
-            view.state = match (key.shown_us, used) {
-                (None, _) => KeyState::NeverShown,
-                (Some(_), None) if is_new => KeyState::Waiting,
-                (Some(_), _) => KeyState::Live,
-            };
+            let is_new = is_counted_since(state, key.created_us, now);
+            view.state = KeyState::of_live(key.shown_us, used, is_new);
             let since = key.live_us.unwrap_or(key.created_us);
             view.key = Some(KeyFacts {
                 hint: key.hint.clone(),
@@ -393,9 +403,15 @@ impl KeyView {
     }
 }
 
+/// Whether all use of a key made at this time was counted. Of one that is older than what is kept, nobody knows whether it
+/// was ever used.
+pub fn is_counted_since(state: &State, made: Time, now: Time) -> bool {
+    made > now.before(A_DAY * state.services.settings.usage_days)
+}
+
 /// Writes what was counted but not written yet, on a task of its own: counts that were taken out of memory must reach the
 /// database, whether or not the browser waits for the page.
-async fn write_counts(state: &State) {
+pub async fn write_counts(state: &State) {
     let (keys, db) = (Arc::clone(&state.services.keys), state.services.db.clone());
     let now = state.services.clock.now();
     let written = run_to_end(async move {

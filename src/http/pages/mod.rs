@@ -15,6 +15,7 @@ pub mod docs;
 pub mod inventory;
 pub mod key_live;
 mod key_view;
+pub mod keys;
 pub mod links;
 pub mod login;
 mod markdown;

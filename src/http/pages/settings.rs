@@ -21,6 +21,7 @@ use super::{
         problem::Problem,
     },
     Page, Shell,
+    account::{self, SessionView},
     key_view::{KeyState, KeyView, Origin, ProgressView, SignView},
     platforms::{AccessView, NetworksView},
     profile::{LocationForm, ProfileForm},
@@ -81,16 +82,6 @@ struct InvitationView {
     role: &'static str,
     expires: When,
     may_be_managed: bool,
-}
-
-struct SessionView {
-    id: String,
-    is_this: bool,
-    address: String,
-    program: String,
-    user_agent: String,
-    seen: When,
-    created: When,
 }
 
 impl SettingsPage<'_> {
@@ -155,7 +146,8 @@ impl Wrong {
         }
     }
 
-    fn of(&self, section: &str) -> &[String] {
+    /// What was wrong in this section.
+    pub fn of(&self, section: &str) -> &[String] {
         if self.section == section {
             &self.messages
         } else {
@@ -187,10 +179,6 @@ pub async fn show(
         "role" => ("members", "The role is changed."),
         "removed" => ("members", "The member is removed."),
         "uninvited" => ("members", "The invitation is taken back."),
-        "password" => (
-            "password",
-            "Your password is changed. Your other sessions were signed out.",
-        ),
         "granted" => ("platforms", "The platform has access now, on every server."),
         "withdrawn" => (
             "platforms",
@@ -200,13 +188,12 @@ pub async fn show(
             "networks",
             "Saved. Every server accepts the key from there, and from nowhere else.",
         ),
-        "session" => ("sessions", "That session is signed out."),
-        "sessions" => ("sessions", "All your other sessions are signed out."), // Where the page of a secret leads when it is reloaded; see app.js.
+        // Where the page of a secret leads when it is reloaded; see app.js.
         "shown" => (
             "api-key",
             "What was on that page is shown once. It is not kept here.",
         ),
-        _ => ("", ""),
+        own => account::notice(own),
     };
     let nothing = (Wrong::default(), Typed::Nothing);
     let page = render(&state, &caller, &member, notice, nothing.0, nothing.1).await?;
@@ -273,7 +260,7 @@ async fn render<'a>(
     }
     let access = AccessView::read(state, member, &seller).await?;
     let networks = NetworksView::read(state, member, &seller, networks).await?;
-    let sessions = services.people.sessions_of(caller.session.user()).await?;
+    let sessions = account::sessions_of(state, caller).await?;
     let settings = &services.settings;
     Ok(Page(SettingsPage {
         shell: Shell::inside("Settings", Section::Settings, &caller.session, member),
@@ -311,55 +298,11 @@ async fn render<'a>(
             .filter(|role| member.role().may_manage(*role))
             .collect(),
         managers,
-        sessions: sessions
-            .into_iter()
-            .map(|row| SessionView {
-                id: row.id.to_text(),
-                is_this: row.id == caller.session.id(),
-                address: row.address,
-                program: program_name(&row.user_agent),
-                user_agent: row.user_agent,
-                seen: When::ago(row.seen_us, now),
-                created: When::date(row.created_us, now),
-            })
-            .collect(),
+        sessions,
         email: caller.session.email().to_owned(),
         security_contact: &settings.security_contact,
         sales_contact: &settings.sales_contact,
     }))
-}
-
-/// A browser's User-Agent as a person would say it: "Chrome on Windows". What is not a browser's is left as it is.
-fn program_name(user_agent: &str) -> String {
-    if user_agent.is_empty() {
-        return "A program that did not say its name".to_owned();
-    }
-    // In this order: every browser also claims to be the ones after it.
-    const BROWSERS: [(&str, &str); 6] = [
-        ("Edg/", "Edge"),
-        ("OPR/", "Opera"),
-        ("Firefox/", "Firefox"),
-        ("HeadlessChrome/", "Chrome without a window"),
-        ("Chrome/", "Chrome"),
-        ("Safari/", "Safari"),
-    ];
-    const SYSTEMS: [(&str, &str); 6] = [
-        ("iPhone", "iPhone"),
-        ("iPad", "iPad"),
-        ("Android", "Android"),
-        ("Windows", "Windows"),
-        ("Mac OS X", "macOS"),
-        ("Linux", "Linux"),
-    ];
-    let find = |names: &[(&str, &'static str)]| {
-        let found = names.iter().find(|(mark, _)| user_agent.contains(mark));
-        found.map(|(_, name)| *name)
-    };
-    match (find(&BROWSERS), find(&SYSTEMS)) {
-        (Some(browser), Some(system)) => format!("{browser} on {system}"),
-        (Some(browser), None) => browser.to_owned(),
-        _ => user_agent.to_owned(),
-    }
 }
 
 /// Where a location is, in one line.
@@ -385,30 +328,4 @@ pub fn done_path(member: &Member, what: &str, section: &str) -> String {
         "/dashboard/settings?seller={}&done={what}#{section}",
         member.slug()
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::program_name;
-
-    #[test]
-    fn a_browser_is_called_by_its_name() {
-        let windows = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0";
-        for (user_agent, name) in [
-            (format!("{windows} Safari/537.36"), "Chrome on Windows"),
-            (
-                format!("{windows} Safari/537.36 Edg/156.0"),
-                "Edge on Windows",
-            ),
-            (
-                "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Safari/604.1"
-                    .into(),
-                "Safari on iPhone",
-            ),
-            ("curl/7.88.1".into(), "curl/7.88.1"),
-            (String::new(), "A program that did not say its name"),
-        ] {
-            assert_eq!(program_name(&user_agent), name);
-        }
-    }
 }

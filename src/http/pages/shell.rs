@@ -8,6 +8,11 @@ use crate::accounts::{
     sessions::{Member, Session},
 };
 
+/// Dealers in the switcher at most; of more, the page of all keys finds one.
+const LISTED_MAX: usize = 40;
+/// From so many on the switcher has a field to search them.
+const SEARCHED_FROM: usize = 10;
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Shell {
@@ -28,6 +33,8 @@ pub enum Section {
     Inventory,
     /// `/dashboard/settings`.
     Settings,
+    /// `/dashboard/keys`.
+    Keys,
     /// `/docs`.
     Docs,
     /// Any other.
@@ -108,12 +115,19 @@ impl Shell {
         }
     }
 
+    /// Whether whoever is signed in works for several dealers.
+    pub fn has_several(&self) -> bool {
+        let inside = self.inside.as_ref();
+        inside.is_some_and(Inside::has_several)
+    }
+
     /// Whether it is the main page of this name, as the navigation calls it.
     pub fn is_in(&self, name: &str) -> bool {
         let own = match self.section {
             Section::Overview => "Overview",
             Section::Inventory => "Inventory",
             Section::Settings => "Settings",
+            Section::Keys => "All keys",
             Section::Docs => "Docs",
             Section::None => return false,
         };
@@ -159,6 +173,34 @@ impl Inside {
     /// Whether the page is about a Platform.
     pub fn is_platform(&self) -> bool {
         self.seller.as_ref().is_some_and(|own| own.is_platform)
+    }
+
+    /// Whether the User works for several dealers.
+    pub fn has_several(&self) -> bool {
+        self.sellers.len() > 1
+    }
+
+    /// Whether links to a Seller's pages say which Seller they lead to: it is this page's, or there is one only.
+    pub fn knows_seller(&self) -> bool {
+        self.seller.is_some() || self.sellers.len() == 1
+    }
+
+    /// The Sellers that the switcher lists: all, or none if those are too many for a list.
+    pub fn listed(&self) -> &[Choice] {
+        match self.sellers.len() {
+            0..=LISTED_MAX => &self.sellers,
+            _ => &[],
+        }
+    }
+
+    /// Whether the switcher offers to search.
+    pub fn is_searched(&self) -> bool {
+        self.sellers.len() >= SEARCHED_FROM
+    }
+
+    /// Whether this is the Seller of the page.
+    pub fn is_here(&self, choice: &Choice) -> bool {
+        self.seller.as_ref() == Some(choice)
     }
 
     /// What the addresses of this Seller's pages end in.

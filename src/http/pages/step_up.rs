@@ -14,7 +14,7 @@ use axum::{
 
 use super::{
     super::{State, caller::SignedIn, form::Fields, problem::Problem, session_cookie},
-    Page, Shell,
+    Page, Shell, account,
     shell::Section,
     with_cookie,
 };
@@ -52,16 +52,17 @@ struct StepUpPage<'a> {
     back: String,
 }
 
-/// Does the work if the password was given recently; else asks for it, and does nothing yet.
-pub async fn with_recent_password(
+/// Does the work if the password was given recently; else asks for it, and does nothing yet. `member` is `None` for an act on
+/// what is the person's own, from a page that is about no Seller.
+pub async fn with_recent_password<'a>(
     state: &Arc<State>,
     caller: &SignedIn,
-    member: &Member,
+    member: impl Into<Option<&'a Member>>,
     form: &Fields,
     act: Act<'_>,
     work: impl Future<Output = Result<Response, Problem>>,
 ) -> Result<Response, Problem> {
-    match step_up(state, caller, member, form, act).await? {
+    match step_up(state, caller, member.into(), form, act).await? {
         StepUp::Ask(page) => Ok(page),
         StepUp::GoOn(cookie) => {
             // The session's old token is dead by now: the new one must reach the browser whatever became of the work.
@@ -74,7 +75,7 @@ pub async fn with_recent_password(
 async fn step_up(
     state: &Arc<State>,
     caller: &SignedIn,
-    member: &Member,
+    member: Option<&Member>,
     form: &Fields,
     act: Act<'_>,
 ) -> Result<StepUp, Problem> {
@@ -97,12 +98,23 @@ async fn step_up(
             }
         }
     };
+    let title = "Confirm that it is you";
+    let (shell, back) = match member {
+        Some(member) => (
+            Shell::inside(title, Section::Settings, session, member),
+            format!("/dashboard/settings?seller={}", member.slug()),
+        ),
+        None => (
+            Shell::open(title, Section::None, Some(session)),
+            account::PATH.to_owned(),
+        ),
+    };
     let page = StepUpPage {
-        shell: Shell::inside("Confirm that it is you", Section::Settings, session, member),
+        shell,
         email: session.email(),
         fields: form.without(PASSWORD).collect(),
         wrong,
-        back: format!("/dashboard/settings?seller={}", member.slug()),
+        back,
         act: &act,
     };
     let response = if wrong {
