@@ -117,6 +117,7 @@ acts! {
     MemberJoined      "member.joined"       => Some(Members),  "Invitation accepted";
     MemberRole        "member.role"         => Some(Members),  "Role changed";
     MemberRemoved     "member.removed"      => Some(Members),  "Member removed";
+    MemberErased      "member.erased"       => Some(Members),  "Person erased";
     SessionBegan      "session.began"       => Some(Sessions), "Signed in";
     SessionEnded      "session.ended"       => Some(Sessions), "Signed out";
     SessionsEnded     "sessions.ended"      => Some(Sessions), "Signed out elsewhere";

@@ -95,6 +95,11 @@ pub enum Command {
         /// Whose.
         email: Email,
     },
+    /// Erases a person.
+    UserErase {
+        /// Whom.
+        email: Email,
+    },
     /// Makes a key, replacing the one before.
     KeyGenerate {
         /// Whose.
@@ -283,6 +288,20 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             let token = services.people.reset_link(&email).await?;
             let link = links::reset(&services.settings.base_url, &token);
             Ok(json!({"email": email, "link": link}))
+        }
+        Command::UserErase { email } => {
+            let done = services.people.erase(&email).await?;
+            Ok(json!({
+                "erased": {
+                    "pseudonym": done.pseudonym.as_str(),
+                    "left": done.left,
+                    "sessions": done.rows.sessions,
+                    "links": done.rows.links,
+                    "mails": done.rows.mails,
+                    "audit_entries": done.rows.entries,
+                },
+                "shown_by": done.shown_by,
+            }))
         }
         Command::KeyGenerate { seller } => {
             let (row, scope) = find(services, authority, &seller).await?;

@@ -28,6 +28,7 @@ mod story_cutover;
 mod story_dashboard;
 mod story_dealers;
 mod story_docs;
+mod story_erasing;
 mod story_inventory;
 mod story_mail;
 mod story_pages;

@@ -446,7 +446,8 @@ async fn no_command_on_keys_users_or_sellers_lacks_its_entry() {
     let pro = ["--plan", "pro"];
     let why = ["--reason", "unpaid"];
     let hub = ["--platform", "hub"];
-    let acts_of: [(&str, Vec<&str>, &[&str]); 27] = [
+    let leaver = format!("leaver@{OWN}.example");
+    let acts_of: [(&str, Vec<&str>, &[&str]); 28] = [
         ("key generate", at.to_vec(), &["key.generated"]),
         ("key prepare", at.to_vec(), &["key.prepared"]),
         ("key cut-over", at.to_vec(), &["key.cut-over"]),
@@ -483,6 +484,11 @@ async fn no_command_on_keys_users_or_sellers_lacks_its_entry() {
             "user reset-password",
             email.to_vec(),
             &["password.reset-link"],
+        ),
+        (
+            "user erase",
+            vec!["--email", leaver.as_str()],
+            &["member.erased", "member.removed"],
         ),
         ("seller create", created.to_vec(), &["seller.created"]),
         ("seller list", vec![], &[]),

@@ -730,7 +730,7 @@ async fn whoever_was_invited_comes_in_once(house: House) {
     let expected = expected.map(|(act, actor): (Act, &str)| (act.as_str(), actor));
     assert_eq!(told, expected);
     assert_eq!(
-        acts[4].user_id.map(|user| format!("user:{user}")),
+        acts[4].user_id.as_ref().map(|user| format!("user:{user}")),
         Some(ann)
     );
 }

@@ -3,6 +3,8 @@
 //! Never: an account reached through a name from a request without a scope that proves the right to it.
 
 pub mod dealers;
+pub mod erased;
+pub mod erasing;
 pub mod links;
 pub mod members;
 pub mod names;

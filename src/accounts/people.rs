@@ -56,6 +56,11 @@ pub enum PersonError {
     /// Every Seller keeps an owner.
     #[error("a dealer account needs an owner: make somebody else owner first")]
     LastOwner,
+    /// The same of whoever is to be erased; of which, by their short names.
+    #[error(
+        "nobody but them owns {0}: make somebody else owner first (`truckradar user invite --role owner`, or `user role`)"
+    )]
+    LastOwnerOf(String),
     /// The person is one already.
     #[error("{0} is a member already")]
     IsMember(String),

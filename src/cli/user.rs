@@ -52,6 +52,15 @@ pub(super) enum UserCommand {
         #[arg(long, value_name = "EMAIL")]
         email: Email,
     },
+    /// Erase a person: they are no user any more, and what names them names a pseudonym. This cannot be undone.
+    #[command(
+        after_help = "Their sessions, memberships, links and waiting mails go; what they did stays in the audit log as the acts of         an erased user.\nA Seller that they alone own keeps them until somebody else is its owner.\n        Backups, downloads of the audit log and mails that were sent are out of reach."
+    )]
+    Erase {
+        /// Whom.
+        #[arg(long, value_name = "EMAIL")]
+        email: Email,
+    },
 }
 
 impl UserCommand {
@@ -117,7 +126,35 @@ impl UserCommand {
                     ),
                 ])
             }
+            Self::Erase { email } => {
+                let answer =
+                    perform(common, Command::UserErase { email }, IfMissing::Refuse).await?;
+                if common.json {
+                    return print::json(&answer);
+                }
+                let erased = &answer["erased"];
+                print::facts(&[
+                    ("erased", print::plain(&erased["pseudonym"])),
+                    ("was a member of", listed(&erased["left"])),
+                    ("sessions ended", print::plain(&erased["sessions"])),
+                    ("links taken back", print::plain(&erased["links"])),
+                    ("mails not sent", print::plain(&erased["mails"])),
+                    ("audit entries", print::plain(&erased["audit_entries"])),
+                    ("still shown by", listed(&answer["shown_by"])),
+                ])
+            }
         }
+    }
+}
+
+/// The short names of Sellers, in a line.
+fn listed(slugs: &serde_json::Value) -> String {
+    let slugs = slugs.as_array().into_iter().flatten();
+    let slugs: Vec<&str> = slugs.filter_map(serde_json::Value::as_str).collect();
+    if slugs.is_empty() {
+        "no Seller".to_owned()
+    } else {
+        slugs.join(", ")
     }
 }
 

@@ -1,7 +1,7 @@
 //! The audit log: who did what, when, from where, to whom.
 //!
-//! Never: an entry changed, but for the receipt that an act gets once it is complete and the address that it loses in time;
-//! nor removed before its time.
+//! Never: an entry changed, but for the receipt that an act gets once it is complete, the address that it loses in time, and
+//! the name of a person who is erased ([`super::erasing`]); nor removed before its time.
 
 use std::net::IpAddr;
 
@@ -124,8 +124,8 @@ pub struct AuditRow {
     pub key_id: Option<KeyId>,
     /// That key's last four characters.
     pub key_hint: Option<String>,
-    /// To whom.
-    pub user_id: Option<UserId>,
+    /// To whom: a User's id, or what stands for somebody who was erased ([`crate::accounts::erased`]).
+    pub user_id: Option<String>,
     /// That User's address.
     pub user_email: Option<String>,
     /// What else is worth knowing, a JSON object.

@@ -7,6 +7,7 @@
 //! [`SellerScope`]; a unique violation told apart by its constraint's name.
 
 mod audit;
+mod erasing;
 mod error;
 mod fence;
 mod forget;
@@ -44,6 +45,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use self::postgres::{For, PgDb, answered};
 pub use self::{
     audit::{AuditEntry, AuditRow},
+    erasing::{Belongs, ErasedRows, ErasureTx, Person},
     error::{DbError, Fenced},
     incidents::Death,
     key_table::{AskedKey, KeyChanges},

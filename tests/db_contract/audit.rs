@@ -100,7 +100,7 @@ async fn contract_audit(db: &Db) {
         act: entry.act.into(),
         key_id: entry.key,
         key_hint: None,
-        user_id: entry.user,
+        user_id: entry.user.map(UserId::to_text),
         user_email: None,
         detail: entry.detail.to_string(),
         receipt: None,

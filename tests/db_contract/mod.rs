@@ -51,6 +51,7 @@ macro_rules! contracts {
 }
 
 mod audit;
+mod erasing;
 mod mail;
 mod nodes;
 mod people;
@@ -1962,6 +1963,7 @@ fn every_public_method_of_the_database_has_a_contract() {
     let contracts = [
         include_str!("mod.rs"),
         include_str!("audit.rs"),
+        include_str!("erasing.rs"),
         include_str!("mail.rs"),
         include_str!("nodes.rs"),
         include_str!("people.rs"),

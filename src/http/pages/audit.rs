@@ -19,6 +19,7 @@ use super::{
     when::When,
 };
 use crate::{
+    accounts::erased::Pseudonym,
     audit::{Act, ActKind, RecordedAct},
     clock::Time,
     db::{AuditRow, DbError},
@@ -165,8 +166,23 @@ fn who(entry: &AuditRow) -> String {
         (Some(email), _) => email.clone(),
         (None, Some(hint)) => format!("API key ••••{hint}"),
         (None, None) if is_operator(entry) => MARKETPLACE.to_owned(),
-        (None, None) => "a former user".to_owned(),
+        (None, None) => match entry.actor.strip_prefix("user:") {
+            Some(user) => former(user),
+            None => former(&entry.actor),
+        },
     }
+}
+
+/// Somebody who is no User any more, by what stands where their id stood.
+pub fn former(user: &str) -> String {
+    let erased = Pseudonym::read(user);
+    erased.map_or_else(|| "a former user".to_owned(), |erased| erased.words())
+}
+
+/// An address in an entry's detail, which is a pseudonym once its person was erased.
+fn address_of(text: &str) -> String {
+    let erased = Pseudonym::read(text);
+    erased.map_or_else(|| text.to_owned(), |erased| erased.words())
 }
 
 /// What was done, in words.
@@ -217,19 +233,16 @@ impl Detail {
 
     fn lines(&self, entry: &AuditRow) -> Vec<String> {
         let mut lines = Vec::new();
-        let whom = match &entry.user_email {
-            _ if entry.user_id.is_none() => None,
-            _ if entry.user_id.map(|user| format!("user:{user}")).as_ref()
-                == Some(&entry.actor) =>
-            {
-                None
-            }
-            Some(email) => Some(email.as_str()),
-            None => Some("a former user"),
+        let whom = match (&entry.user_id, &entry.user_email) {
+            (None, _) => None,
+            (Some(user), _) if entry.actor.strip_prefix("user:") == Some(user.as_str()) => None,
+            (Some(_), Some(email)) => Some(email.clone()),
+            (Some(user), None) => Some(former(user)),
         };
-        match (whom.or(self.text("email")), self.text("role")) {
+        let whom = whom.or_else(|| self.text("email").map(address_of));
+        match (whom, self.text("role")) {
             (Some(whom), Some(role)) => lines.push(format!("{whom}, {role}")),
-            (Some(whom), None) => lines.push(whom.to_owned()),
+            (Some(whom), None) => lines.push(whom),
             (None, Some(role)) => lines.push(format!("As {role}")),
             (None, None) => {}
         }
@@ -270,6 +283,7 @@ impl Detail {
         }
         let uninvited = self.texts("uninvited");
         if !uninvited.is_empty() {
+            let uninvited: Vec<String> = uninvited.into_iter().map(address_of).collect();
             let uninvited = uninvited.join(", ");
             lines.push(format!("Their invitations of {uninvited} work no more"));
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{
     super::{State, problem::Problem},
+    audit::former,
     grouped,
     traffic::{Shown, Traffic},
     when::When,
@@ -472,5 +473,5 @@ pub async fn name_of(state: &State, actor: &str) -> Result<String, DbError> {
         Ok(user) => state.services.db.user(user).await?,
         Err(_) => None,
     };
-    Ok(row.map_or_else(|| "a former user".to_owned(), |row| row.email))
+    Ok(row.map_or_else(|| former(user), |row| row.email))
 }

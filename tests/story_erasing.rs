@@ -1,0 +1,612 @@
+//! Erasing a person: who they were is nowhere any more, what they did stays told, and nobody else loses anything.
+//!
+//! Never: a place taken for the only one where a person can be named; every table and column is read.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::support::{
+    binary::{PASSWORD, Place, Served},
+    browser::{Browser, Gallery, Options, Scheme, WIDTHS},
+    client::{Answer, Client},
+    person::{Form, Person, path_in},
+};
+
+const ANN: &str = "ann@dms.example";
+const AUDIT: &str = "/dashboard/settings/audit?seller=lone-star";
+
+struct World {
+    // Before the place: it must be gone when its folder is removed.
+    served: Served,
+    place: Place,
+}
+
+impl World {
+    fn new() -> Self {
+        let place = Place::new();
+        let served = place.serve(&[]);
+        for slug in ["lone-star", "great-lakes"] {
+            place.create_seller(slug);
+        }
+        Self { served, place }
+    }
+
+    async fn id_of(&self, email: &str) -> String {
+        let mut inside = self.place.look_inside().await;
+        sqlx::query_scalar("SELECT id FROM users WHERE email = $1")
+            .bind(email)
+            .fetch_one(&mut inside)
+            .await
+            .expect("a User")
+    }
+
+    fn invite(&self, slug: &str, email: &str) -> String {
+        let args = [
+            "user", "invite", "--seller", slug, "--email", email, "--role", "viewer",
+        ];
+        let answer = self.place.json(&args, "");
+        path_in(answer["link"].as_str().expect("a link")).to_owned()
+    }
+
+    fn erase(&self, email: &str) -> Value {
+        self.place.json(&["user", "erase", "--email", email], "")
+    }
+
+    fn refuses(&self, email: &str) -> String {
+        let output = self.place.run(&["user", "erase", "--email", email], "");
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).expect("text")
+    }
+
+    /// Every place of the database in which this stands: the table and the column.
+    async fn places_of(&self, text: &str) -> BTreeSet<String> {
+        let mut inside = self.place.look_inside().await;
+        let mut found = BTreeSet::new();
+        for (table, column, as_text) in self.place.columns().await {
+            let sql = format!("SELECT {as_text} FROM {table}");
+            let cells = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(sql));
+            let cells = cells.fetch_all(&mut inside).await.expect("answers");
+            if cells.iter().any(|cell| cell.contains(text)) {
+                found.insert(format!("{table}.{column}"));
+            }
+        }
+        found
+    }
+}
+
+/// Rows of the audit page, the newest first, each as its words.
+fn rows(page: &Answer) -> Vec<String> {
+    assert_eq!(page.status, 200, "{}", page.text);
+    let rows = page.text.split("<tr>").skip(2);
+    rows.map(|row| crate::support::person::words_of(row.split("</tr>").next().unwrap_or_default()))
+        .collect()
+}
+
+/// Ann with everything that a person can have and do: an admin of one dealer, an owner of another, invited to a third time.
+async fn a_full_life(world: &World) -> Person {
+    let (place, at) = (&world.place, world.served.api);
+    let mut ann = Person::invited(place, at, "lone-star", ANN, "admin").await;
+    let link = world.invite("great-lakes", ANN);
+    let page = ann.get(&link).await;
+    let joined = page.form("/invitation").with("password", PASSWORD);
+    assert_eq!(ann.send(&joined).await.status, 303);
+    let args = ["user", "role", "--seller", "great-lakes", "--email", ANN];
+    place.json(&[&args[..], &["--role", "owner"]].concat(), "");
+    // Her acts: keys, a next key that waits, a guest who comes and one who does not, another's role, her own password.
+    ann.generate("lone-star").await.shown_key().expect("a key");
+    ann.generate("great-lakes")
+        .await
+        .shown_key()
+        .expect("a key");
+    let settings = "/dashboard/settings?seller=lone-star";
+    let page = ann.get(settings).await;
+    let prepared = ann.send(&page.form(&format!("{KEY}/prepare"))).await;
+    prepared.shown_key().expect("a next key");
+    for guest in ["guest@yard.example", "late@yard.example"] {
+        let page = ann.get(settings).await;
+        let form = page.form("/dashboard/settings/members/invite");
+        let shown = ann.send(&form.with("email", guest)).await;
+        assert_eq!(shown.status, 200, "{}", shown.text);
+        if guest.starts_with("guest") {
+            let (_, link) = shown.text.split_once("/invitation?token=").expect("a link");
+            let token = link.split(['<', '"', '\'']).next().expect("its end");
+            let mut guest = Person::at(at);
+            let page = guest.get(&format!("/invitation?token={token}")).await;
+            let form = page.form("/invitation").with("password", PASSWORD);
+            assert_eq!(guest.send(&form).await.status, 303);
+        }
+    }
+    let guest = world.id_of("guest@yard.example").await;
+    let lone_star = page_seller(&ann.get(settings).await);
+    let role = [
+        ("seller", lone_star.as_str()),
+        ("user", guest.as_str()),
+        ("role", "admin"),
+    ];
+    let form = Form::made_up("/dashboard/settings/members/role", role);
+    assert_eq!(ann.send(&form).await.status, 303);
+    let profile = [("seller", lone_star.as_str()), ("name", "lone-star")];
+    let form = Form::made_up("/dashboard/settings/profile", profile);
+    assert_eq!(ann.send(&form).await.status, 303);
+    let password = [
+        ("seller", lone_star.as_str()),
+        ("old_password", PASSWORD),
+        ("new_password", PASSWORD),
+    ];
+    let form = Form::made_up("/dashboard/settings/password", password);
+    assert_eq!(ann.send(&form).await.status, 303);
+    // What others did to her, and said of her.
+    world
+        .place
+        .json(&["user", "reset-password", "--email", ANN], "");
+    world.invite("great-lakes", "other@yard.example");
+    let reason = format!("asked for by {ANN}, by telephone");
+    let args = ["key", "expire", "--seller", "great-lakes", "--reason"];
+    place.json(&[&args[..], &[&reason]].concat(), "");
+    let mut ann = Person::signed_in(at, ANN, PASSWORD).await;
+    assert_eq!(ann.get(settings).await.status, 200);
+    ann
+}
+
+const KEY: &str = "/dashboard/settings/api-key";
+
+fn page_seller(page: &Answer) -> String {
+    let form = page.form(KEY);
+    form.get("seller").expect("a Seller").to_owned()
+}
+
+#[tokio::test]
+async fn whoever_is_erased_is_named_in_no_table_and_what_they_did_stays_told() {
+    let world = World::new();
+    let mut owner = Person::owner_of(world.served.api, "lone-star").await;
+    let mut ann = a_full_life(&world).await;
+    let id = world.id_of(ANN).await;
+    let places = world.places_of(ANN).await;
+    for place in ["users.email", "audit_log.detail", "api_keys.end_reason"] {
+        assert!(places.contains(place), "{place}: {places:?}");
+    }
+    let places = world.places_of(&id).await;
+    for place in [
+        "users.id",
+        "memberships.user_id",
+        "sessions.user_id",
+        "account_links.made_by",
+        "api_keys.made_by",
+        "staged_keys.made_by",
+        "audit_log.actor",
+        "audit_log.user_id",
+        "audit_log.detail",
+    ] {
+        assert!(places.contains(place), "{place}: {places:?}");
+    }
+    let before = rows(&owner.get(AUDIT).await);
+    let hers = before.iter().filter(|row| row.contains(ANN)).count();
+    assert!(hers > 8, "{before:#?}");
+
+    let answer = world.erase(ANN);
+    let pseudonym = answer["erased"]["pseudonym"].as_str().expect("a name");
+    assert!(pseudonym.starts_with("erased-"), "{answer}");
+    let left = &answer["erased"]["left"];
+    assert_eq!(*left, serde_json::json!(["great-lakes", "lone-star"]));
+    assert_eq!(answer["erased"]["sessions"], 1);
+    assert_eq!(answer["shown_by"], serde_json::json!([]));
+
+    assert_eq!(world.places_of(ANN).await, BTreeSet::new());
+    assert_eq!(world.places_of(&id).await, BTreeSet::new());
+    assert_eq!(world.places_of("erasing").await, BTreeSet::new());
+    let named = world.places_of(pseudonym).await;
+    for place in [
+        "api_keys.made_by",
+        "api_keys.end_reason",
+        "staged_keys.made_by",
+        "audit_log.actor",
+        "audit_log.user_id",
+        "audit_log.detail",
+    ] {
+        assert!(named.contains(place), "{place}: {named:?}");
+    }
+
+    // The story is as long as before and reads as before, but for her name: and two entries that say what was done.
+    let page = owner.get(AUDIT).await;
+    let after = rows(&page);
+    assert_eq!(after.len(), before.len() + 2, "{after:#?}");
+    assert!(
+        after[0].starts_with("Member removed an erased user ("),
+        "{}",
+        after[0]
+    );
+    assert!(
+        after[1].starts_with("Person erased an erased user ("),
+        "{}",
+        after[1]
+    );
+    let words = format!("an erased user ({})", &pseudonym[7..13]);
+    let without_times = |row: &str| {
+        let row = row.replace("127.0.0.1", "").replace("not kept", "");
+        let words = row.split_whitespace();
+        let words = words.filter(|word| !word.bytes().all(|c| c.is_ascii_digit()));
+        let words = words.filter(|word| {
+            ![
+                "second", "seconds", "minute", "minutes", "now", "ago", "just",
+            ]
+            .contains(word)
+        });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    for (now, then) in after[2..].iter().zip(&before) {
+        let then = then.replace(ANN, &words);
+        assert_eq!(without_times(now), without_times(&then));
+    }
+    for row in after.iter().filter(|row| row.contains(&words)) {
+        if !row.contains("marketplace") && !row.contains("guest@") {
+            assert!(row.contains("not kept"), "from where she acted: {row}");
+        }
+    }
+    // The same in the file, under one name throughout; and the dealer's page of the key.
+    let file = owner
+        .get("/dashboard/settings/audit/jsonl?seller=lone-star")
+        .await
+        .text;
+    assert!(!file.contains(ANN) && !file.contains(&id), "{file}");
+    assert!(
+        file.contains(&format!("\"actor\":\"user:{pseudonym}\"")),
+        "{file}"
+    );
+    let csv = owner
+        .get("/dashboard/settings/audit/csv?seller=lone-star")
+        .await
+        .text;
+    assert!(!csv.contains(ANN) && csv.contains(pseudonym), "{csv}");
+    let settings = owner.get("/dashboard/settings?seller=lone-star").await;
+    assert!(settings.words().contains(&words), "{}", settings.words());
+    assert!(!settings.text.contains(ANN), "{}", settings.text);
+
+    // She is out, and nobody else is.
+    let next = ann.get("/dashboard").await;
+    assert!(
+        next.header("location").starts_with("/login"),
+        "{}",
+        next.text
+    );
+    let again = ann.sign_in(ANN, PASSWORD).await;
+    assert_eq!(again.status, 422, "{}", again.text);
+    let guest = Person::signed_in(world.served.api, "guest@yard.example", PASSWORD).await;
+    drop(guest);
+    // Nobody is left to be erased; who comes back is somebody new.
+    assert!(world.refuses(ANN).contains("no user has the address"));
+    let link = world.invite("lone-star", ANN);
+    let mut back = Person::at(world.served.api);
+    let page = back.get(&link).await;
+    let form = page.form("/invitation").with("password", PASSWORD);
+    assert_eq!(back.send(&form).await.status, 303);
+    assert_ne!(world.id_of(ANN).await, id);
+    let now = rows(&owner.get(AUDIT).await);
+    assert!(now.iter().any(|row| row.contains(&words)), "{now:#?}");
+    let second = world.erase(ANN);
+    assert_ne!(second["erased"]["pseudonym"], pseudonym);
+}
+
+#[tokio::test]
+async fn the_last_owner_of_a_seller_is_not_erased() {
+    let world = World::new();
+    let owner = "owner@lone-star.example";
+    let before = world.place.everything().await;
+    let said = world.refuses(owner);
+    assert!(
+        said.contains("nobody but them owns lone-star: make somebody else owner first"),
+        "{said}"
+    );
+    world.place.assert_unchanged(&before, "the refusal").await;
+    let mut ann = Person::invited(&world.place, world.served.api, "lone-star", ANN, "owner").await;
+    let answer = world.erase(owner);
+    assert_eq!(answer["erased"]["left"], serde_json::json!(["lone-star"]));
+    let said = world.refuses(ANN);
+    assert!(said.contains("nobody but them owns lone-star"), "{said}");
+    assert_eq!(ann.get("/dashboard").await.status, 200);
+    assert!(
+        world
+            .refuses("nobody@yard.example")
+            .contains("no user has the address")
+    );
+}
+
+/// Whoever was invited and never came is no User, and is named all the same.
+#[tokio::test]
+async fn somebody_who_was_only_invited_is_erased_too() {
+    let world = World::new();
+    let link = world.invite("lone-star", ANN);
+    world.invite("great-lakes", "joann@dms.example");
+    let mut owner = Person::owner_of(world.served.api, "great-lakes").await;
+    let answer = world.erase(ANN);
+    assert_eq!(answer["erased"]["links"], 1);
+    assert_eq!(answer["erased"]["left"], serde_json::json!([]));
+    let only = BTreeSet::from(["account_links.email", "audit_log.detail"].map(str::to_owned));
+    assert_eq!(world.places_of(ANN).await, only, "in joann's address");
+    let gone = Person::at(world.served.api).get(&link).await;
+    assert_eq!(gone.status, 410, "{}", gone.text);
+    let told = rows(
+        &owner
+            .get("/dashboard/settings/audit?seller=great-lakes")
+            .await,
+    );
+    assert!(told[1].contains("joann@dms.example, viewer"), "{told:#?}");
+}
+
+/// Mails to the person are not sent any more, and mails to others do not name them.
+#[tokio::test]
+async fn mails_that_wait_name_them_no_more() {
+    let place = Place::new();
+    // Nobody listens there: mails wait.
+    let mail = [
+        "--smtp-url",
+        "smtp://127.0.0.1:9",
+        "--mail-from",
+        "keys@truckradar.example",
+    ];
+    let served = place.serve(&mail);
+    place.create_seller("lone-star");
+    let mut ann = Person::invited(&place, served.api, "lone-star", ANN, "admin").await;
+    ann.generate("lone-star").await.shown_key().expect("a key");
+    let role = ["user", "role", "--seller", "lone-star", "--email", ANN];
+    place.json(&[&role[..], &["--role", "owner"]].concat(), "");
+    let world = World { served, place };
+    let places = world.places_of(ANN).await;
+    assert!(
+        places.contains("outbox.recipient") && places.contains("outbox.body"),
+        "{places:?}"
+    );
+    let answer = world.erase(ANN);
+    assert_eq!(answer["erased"]["mails"], 1);
+    assert_eq!(world.places_of(ANN).await, BTreeSet::new());
+    let mut inside = world.place.look_inside().await;
+    let bodies: Vec<String> = sqlx::query_scalar("SELECT body FROM outbox")
+        .fetch_all(&mut inside)
+        .await
+        .expect("answers");
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+    assert!(bodies[0].contains("by an erased user ("), "{bodies:?}");
+}
+
+/// What a dealer says of itself is not a person's account; that it shows the address is told.
+#[tokio::test]
+async fn a_dealers_own_record_is_named_and_left() {
+    let world = World::new();
+    let key = world.place.generate("lone-star");
+    Person::invited(&world.place, world.served.api, "lone-star", ANN, "viewer").await;
+    let client = Client::new(world.served.api, Some(&key));
+    let patch = serde_json::json!({"slug": "lone-star", "email": ANN});
+    assert_eq!(client.patch("/api/v1/dealers", &patch).await.status, 200);
+    let answer = world.erase(ANN);
+    assert_eq!(answer["shown_by"], serde_json::json!(["lone-star"]));
+    let left = world.places_of(ANN).await;
+    assert_eq!(left, BTreeSet::from(["sellers.email".to_owned()]));
+    let output = world
+        .place
+        .run(&["user", "erase", "--email", "guest@yard.example"], "");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn it_is_erased_without_a_server_as_with_one() {
+    let place = Place::new();
+    place.create_seller("lone-star");
+    let args = [
+        "user",
+        "invite",
+        "--seller",
+        "lone-star",
+        "--email",
+        ANN,
+        "--role",
+        "viewer",
+    ];
+    place.json(&args, "");
+    let output = place.run(&["user", "erase", "--email", "Ann@DMS.example"], "");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).expect("text");
+    for line in [
+        "erased ",
+        "was a member of   no Seller",
+        "links taken back  1",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(!said.contains("dms.example"), "{said}");
+}
+
+/// Columns that may name a person, and that erasing knows of. A new one must be dealt with in `src/db/erasing.rs`.
+const NAMING: [&str; 16] = [
+    "account_links.email",
+    "account_links.made_by",
+    "api_keys.made_by",
+    "audit_log.actor",
+    "audit_log.detail",
+    "audit_log.user_id",
+    "erasing.email",
+    "erasing.email_json",
+    "erasing.user_id",
+    "memberships.user_id",
+    "outbox.recipient",
+    // A dealer's own words.
+    "sellers.email",
+    "sessions.user_id",
+    "staged_keys.made_by",
+    "users.email",
+    "users.id",
+];
+
+#[tokio::test]
+async fn every_column_that_may_name_a_person_is_known_to_the_erasure() {
+    let place = Place::new();
+    place.create_seller("lone-star");
+    let known = BTreeSet::from(NAMING.map(str::to_owned));
+    for (table, column, _) in place.columns().await {
+        let marks = ["user", "email", "mail_to", "recipient", "actor", "person"];
+        let may = marks.iter().any(|mark| column.contains(mark)) || column.ends_with("_by");
+        let name = format!("{table}.{column}");
+        let is_other = ["usage_clients.user_agent", "sessions.user_agent"].contains(&name.as_str());
+        assert!(
+            !may || is_other || known.contains(&name),
+            "{name} may name a person: have src/db/erasing.rs see to it, and tell this test"
+        );
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Whoever is a member of nothing has a password and sessions all the same.
+
+async fn member_of_nothing(world: &World) -> Person {
+    let person = Person::invited(&world.place, world.served.api, "lone-star", ANN, "viewer").await;
+    let args = ["user", "remove", "--seller", "lone-star", "--email", ANN];
+    world.place.json(&args, "");
+    person
+}
+
+#[tokio::test]
+async fn a_member_of_nothing_changes_their_password_and_ends_their_sessions() {
+    let world = World::new();
+    let mut ann = member_of_nothing(&world).await;
+    let told = ann.get("/dashboard").await;
+    assert_eq!(told.status, 403);
+    assert!(
+        told.text.contains("href=\"/dashboard/account\""),
+        "{}",
+        told.text
+    );
+    let mut elsewhere = Person::signed_in(world.served.api, ANN, PASSWORD).await;
+    let page = ann.get("/dashboard/account").await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    assert!(page.words().contains("not a member of any dealer account"));
+    let form = page.form("/dashboard/settings/password");
+    assert_eq!(form.get("seller"), None);
+
+    // Wrong, too short, and right.
+    let wrong = form.clone().with("old_password", "not the password");
+    let wrong = ann
+        .send(&wrong.with("new_password", "seven lorries at dawn"))
+        .await;
+    assert_eq!(wrong.status, 422);
+    assert!(
+        wrong
+            .words()
+            .contains("Your present password is not right.")
+    );
+    let short = form.clone().with("old_password", PASSWORD);
+    let short = ann.send(&short.with("new_password", "short")).await;
+    assert_eq!(short.status, 422, "{}", short.text);
+    let right = form.with("old_password", PASSWORD);
+    let right = ann
+        .send(&right.with("new_password", "seven lorries at dawn"))
+        .await;
+    assert_eq!(right.status, 303, "{}", right.text);
+    assert_eq!(
+        right.header("location"),
+        "/dashboard/account?done=password#password"
+    );
+    let page = ann.get("/dashboard/account?done=password").await;
+    assert!(
+        page.words().contains("Your password is changed."),
+        "{}",
+        page.words()
+    );
+    let ended = elsewhere.get("/dashboard/account").await;
+    assert_eq!(ended.status, 303, "the other session ended");
+
+    // Sessions, with the password asked for once it was long ago.
+    let mut elsewhere = Person::signed_in(world.served.api, ANN, "seven lorries at dawn").await;
+    world
+        .place
+        .change("UPDATE sessions SET confirmed_us = confirmed_us - 901000000")
+        .await;
+    let page = ann.get("/dashboard/account").await;
+    let others = page
+        .forms()
+        .into_iter()
+        .find(|form| form.get("session") == Some("others"))
+        .expect("can be ended");
+    let asked = ann.send(&others).await;
+    assert_eq!(asked.status, 200, "{}", asked.text);
+    assert_eq!(elsewhere.get("/dashboard/account").await.status, 200);
+    let form = asked.form_with_id("confirm-password");
+    assert!(
+        asked.text.contains("href=\"/dashboard/account\">Cancel"),
+        "{}",
+        asked.text
+    );
+    let done = ann
+        .send(&form.with("current_password", "seven lorries at dawn"))
+        .await;
+    assert_eq!(
+        done.header("location"),
+        "/dashboard/account?done=sessions#sessions"
+    );
+    assert_eq!(elsewhere.get("/dashboard/account").await.status, 303);
+    let nonsense = others.with("session", "nonsense");
+    assert_eq!(ann.send(&nonsense).await.status, 422);
+    let all = nonsense.with("session", "all");
+    assert_eq!(
+        ann.send(&all).await.header("location"),
+        "/login?done=signed-out"
+    );
+    assert_eq!(ann.get("/dashboard/account").await.status, 303);
+}
+
+#[tokio::test]
+async fn ones_own_forms_reach_nobody_elses_session() {
+    let world = World::new();
+    let mut owner = Person::owner_of(world.served.api, "lone-star").await;
+    let mut ann = member_of_nothing(&world).await;
+    let mut inside = world.place.look_inside().await;
+    let owners: String = sqlx::query_scalar(
+        "SELECT s.id FROM sessions s JOIN users u ON u.id = s.user_id WHERE u.email = $1",
+    )
+    .bind("owner@lone-star.example")
+    .fetch_one(&mut inside)
+    .await
+    .expect("a session");
+    let page = ann.get("/dashboard/account").await;
+    assert!(!page.text.contains(&owners), "{}", page.text);
+    let form = [("session", owners.as_str())];
+    let form = Form::made_up("/dashboard/settings/sessions/end", form);
+    assert_eq!(ann.send(&form).await.status, 303);
+    assert_eq!(owner.get("/dashboard").await.status, 200, "goes on");
+    // A form that names a dealer must name one of one's own.
+    let settings = owner.get("/dashboard/settings").await;
+    let form = settings.form("/dashboard/settings/password");
+    assert!(form.get("seller").is_some());
+    assert_eq!(ann.send(&form).await.status, 403);
+    assert_eq!(
+        ann.get("/dashboard/account?seller=lone-star").await.status,
+        403
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_a_member_of_nothing_is_legible_and_accessible() {
+    let world = World::new();
+    member_of_nothing(&world).await;
+    let mut browser = Browser::start(Options::at(world.served.api)).await;
+    let gallery = Gallery::from_environment();
+    browser.goto("/login?next=/dashboard/account").await;
+    browser.fill("email", ANN).await;
+    browser.fill("password", PASSWORD).await;
+    browser.press("Sign in").await;
+    assert_eq!(browser.path().await, "/dashboard/account");
+    for (path, name) in [
+        ("/dashboard/account", "account-of-nothing"),
+        ("/dashboard/keys", "keys-of-nothing"),
+        ("/dashboard", "dashboard-of-nothing"),
+    ] {
+        browser.goto(path).await;
+        for scheme in [Scheme::Light, Scheme::Dark] {
+            browser.set_scheme(scheme).await;
+            for width in [WIDTHS[0], WIDTHS[2]] {
+                browser.set_width(width).await;
+                assert!(browser.scroll_width().await <= u64::from(width), "{name}");
+                browser.assert_accessible(name).await;
+            }
+        }
+        gallery.take_all(&mut browser, name).await;
+    }
+}
