@@ -8,7 +8,10 @@
 use sqlx::FromRow;
 
 use super::{
-    Db, DbError, Lock, Tx, WriteTx, end_holders, lock_number, on_db, on_tx, postgres::For,
+    Db, DbError, Tx, WriteTx,
+    fence::{Lock, end_holders, lock_number},
+    on_db, on_tx,
+    postgres::For,
 };
 use crate::{
     accounts::{
@@ -218,7 +221,8 @@ impl ErasureTx {
         const SESSIONS: &str = "DELETE FROM sessions WHERE user_id = $1";
         const LINKS: &str = "DELETE FROM account_links WHERE email = $1 OR made_by = $2";
         const MAILS: &str = "DELETE FROM outbox WHERE recipient = $1";
-        const MADE: [&str; 2] = [
+        const MADE: [&str; 3] = [
+            "UPDATE grants SET made_by = $2 WHERE made_by = $1",
             "UPDATE api_keys SET made_by = $2 WHERE made_by = $1",
             "UPDATE staged_keys SET made_by = $2 WHERE made_by = $1",
         ];

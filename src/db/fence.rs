@@ -82,7 +82,7 @@ impl Db {
 
 /// Ends, again and again, whoever has held an account's lock for longer than a change is to wait. A node that froze inside a
 /// write is ended by the server itself; this is for one that froze where the server's limits do not reach.
-async fn end_holders(db: &PgDb, owner: SellerId) {
+pub(super) async fn end_holders(db: &PgDb, owner: SellerId) {
     loop {
         tokio::time::sleep(LOCK_PATIENCE).await;
         if let Err(error) = db.end_holders(lock_number(owner)).await {
@@ -97,7 +97,7 @@ pub(super) fn lock_number(owner: SellerId) -> i64 {
 }
 
 #[derive(Clone, Copy)]
-enum Lock {
+pub(super) enum Lock {
     Shared,
     Exclusive,
 }
@@ -154,7 +154,7 @@ impl WriteTx {
     /// Takes the lock on which an account's writes and the changes of its key exclude each other, until the transaction
     /// ends. Advisory, because its queue is fair: shared row locks can overtake a waiting update for ever. On SQLite the
     /// single writer is the lock.
-    async fn lock_owner(&mut self, owner: SellerId, lock: Lock) -> Result<(), DbError> {
+    pub(super) async fn lock_owner(&mut self, owner: SellerId, lock: Lock) -> Result<(), DbError> {
         if let Tx::Postgres(tx) = &mut self.inner {
             let sql = match lock {
                 Lock::Shared => "SELECT pg_advisory_xact_lock_shared($1)",

@@ -193,7 +193,7 @@ async fn furnish(db: &Db, scope: SellerScope, other: SellerScope) -> (UserId, Us
             let made = tx.insert_staged_key(next.id, digest, hint, &actor, T);
             made.await.expect("is the only one");
         }
-        tx.seal_key_change().await.expect("seals");
+        seal(&mut tx).await;
         tx.commit().await.expect("commits");
     }
     let (naming, others) = entries(scope, ann, zoe);

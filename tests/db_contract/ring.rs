@@ -36,7 +36,7 @@ async fn stage(db: &Db, scope: SellerScope, at: Time) -> Key {
     let (digest, hint) = (key.digest(), key.secret.hint());
     let staged = tx.insert_staged_key(key.id, digest, hint, "operator", at);
     staged.await.expect("is the only one");
-    tx.seal_key_change().await.expect("seals");
+    seal(&mut tx).await;
     tx.commit().await.expect("commits");
     key
 }
