@@ -89,6 +89,7 @@ const RANK: &[(&str, &[&str])] = &[
             "inventory::vin",
             "accounts",
             "accounts::erased",
+            "accounts::codes",
             "accounts::links",
             "accounts::names",
             "accounts::tokens",

@@ -2,6 +2,7 @@
 //!
 //! Never: an account reached through a name from a request without a scope that proves the right to it.
 
+pub mod codes;
 pub mod dealers;
 pub mod erased;
 pub mod erasing;
