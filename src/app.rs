@@ -74,6 +74,7 @@ impl App {
         let closing = Closing {
             security_contact: services.settings.security_contact.clone(),
             base_url: args.public_url.first().map(ToString::to_string),
+            mails_links: services.settings.mails_links,
         };
         let sender = Sender::new(services.db.clone(), clock, transport, closing);
         tracing::info!("{route}");
@@ -273,7 +274,7 @@ async fn forget_old(services: &Services) {
         ("incidents", db.forget_incidents_before(used).await),
         ("the audit log", db.forget_audit_before(done).await),
         (
-            "sessions, links and failures to sign in",
+            "sessions, sign-ins, links and failures",
             services.people.forget_past().await,
         ),
     ] {

@@ -13,7 +13,7 @@ pub enum ActKind {
     Keys,
     /// Who may act for a Seller.
     Members,
-    /// Sessions and passwords.
+    /// Sessions, passwords and second factors.
     Sessions,
     /// Platforms, and which may act for a Seller.
     Platforms,
@@ -38,7 +38,7 @@ impl ActKind {
         match self {
             Self::Keys => ["key.%"; 3],
             Self::Members => ["member.%"; 3],
-            Self::Sessions => ["session.%", "sessions.%", "password.%"],
+            Self::Sessions => ["session%", "password.%", "factor.%"],
             Self::Platforms => ["platform.%"; 3],
         }
     }
@@ -132,6 +132,18 @@ acts! {
     AccountSuspended  "account.suspended"   => None,           "Account suspended";
     AccountResumed    "account.resumed"     => None,           "Account resumed";
     AccountClosed     "account.closed"      => None,           "Account closed";
+    CodeAsked         "session.code-asked"  => Some(Sessions), "Password right, code asked for";
+    CodesRefused      "session.codes-refused" => Some(Sessions), "Sign-in ended after wrong codes";
+    ResetAsked        "password.reset-asked" => Some(Sessions), "Link for a new password asked for";
+    FactorBegun       "factor.begun"        => Some(Sessions), "Second factor begun, not in force yet";
+    FactorOn          "factor.on"           => Some(Sessions), "Second factor turned on";
+    FactorOff         "factor.off"          => Some(Sessions), "Second factor turned off";
+    FactorTakenAway   "factor.taken-away"   => Some(Sessions), "Second factor taken away";
+    FactorConfirmed   "factor.confirmed"    => Some(Sessions), "Code given again";
+    RecoveryCodesMade "factor.codes-made"   => Some(Sessions), "Recovery codes made anew";
+    RecoveryCodeUsed  "factor.code-used"    => Some(Sessions), "Recovery code used";
+    FactorRequired    "member.factor-required" => Some(Members), "Second factor demanded of whoever acts";
+    FactorOptional    "member.factor-optional" => Some(Members), "Second factor left to each member";
     SellerCreated     "seller.created"      => None,           "Dealer account created";
     DealerChanged     "dealer.changed"      => None,           "Profile or locations changed";
     ListingReleased   "listing.released"    => None,           "VIN freed for other dealers";

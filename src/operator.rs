@@ -100,6 +100,11 @@ pub enum Command {
         /// Whom.
         email: Email,
     },
+    /// Takes a User's second factor away.
+    UserResetSecondFactor {
+        /// Whose.
+        email: Email,
+    },
     /// Makes a key, replacing the one before.
     KeyGenerate {
         /// Whose.
@@ -263,7 +268,12 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             role,
         } => {
             let (_, scope) = find(services, authority, &seller).await?;
-            let token = services.people.invite(scope, &email, role).await?;
+            let people = &services.people;
+            if services.settings.mails_links {
+                people.invite_by_mail(scope, &email, role).await?;
+                return Ok(json!({"email": email, "role": role, "mailed": true}));
+            }
+            let token = people.invite(scope, &email, role).await?;
             let link = links::invitation(&services.settings.base_url, &token);
             Ok(json!({"email": email, "role": role, "link": link}))
         }
@@ -285,7 +295,12 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             Ok(json!({"removed": {"id": member.user_id, "email": email}}))
         }
         Command::UserResetPassword { email } => {
-            let token = services.people.reset_link(&email).await?;
+            let people = &services.people;
+            if services.settings.mails_links {
+                people.mail_reset_link(&email).await?;
+                return Ok(json!({"email": email, "mailed": true}));
+            }
+            let token = people.reset_link(&email).await?;
             let link = links::reset(&services.settings.base_url, &token);
             Ok(json!({"email": email, "link": link}))
         }
@@ -302,6 +317,10 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
                 },
                 "shown_by": done.shown_by,
             }))
+        }
+        Command::UserResetSecondFactor { email } => {
+            let ended = services.people.take_second_factor_away(&email).await?;
+            Ok(json!({"email": email, "second_factor": null, "sessions_ended": ended}))
         }
         Command::KeyGenerate { seller } => {
             let (row, scope) = find(services, authority, &seller).await?;

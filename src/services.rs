@@ -58,6 +58,9 @@ pub struct Settings {
     pub https: bool,
     /// What links begin with that leave the server, in mails for one: scheme and host, without a slash.
     pub base_url: String,
+    /// Whether links that let somebody in are mailed: there is an SMTP server, and a name that links can begin with. Otherwise
+    /// they are shown to whoever makes them.
+    pub mails_links: bool,
     /// Limits on what clients may make the server do.
     pub limits: Limits,
 }
@@ -76,6 +79,7 @@ impl Default for Settings {
             public_urls: Vec::new(),
             https: false,
             base_url: "http://127.0.0.1:8080".to_owned(),
+            mails_links: false,
             limits: Limits::default(),
         }
     }
@@ -105,6 +109,7 @@ impl Settings {
             public_urls: args.public_url.clone(),
             https: speaks_tls || first.is_some_and(PublicUrl::is_https),
             base_url: first.map_or_else(|| format!("{scheme}://{reached}"), PublicUrl::to_string),
+            mails_links: first.is_some() && args.smtp_url.is_some(),
             limits,
         }
     }

@@ -93,6 +93,7 @@ if (once) {
   history.replaceState(null, "", once.dataset.once);
   addEventListener("pagehide", () => {
     for (const code of once.querySelectorAll("code")) code.textContent = "(shown once)";
+    for (const drawing of once.querySelectorAll("svg")) drawing.remove();
   });
 }
 

@@ -9,6 +9,7 @@ mod limits;
 mod links;
 mod markup;
 mod names_and_ways;
+mod second_factor;
 mod secrets_of_people;
 mod sessions;
 mod sign_in;

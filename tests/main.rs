@@ -21,6 +21,7 @@ mod resilience;
 mod route_coverage;
 mod secrets;
 mod seed_examples;
+mod story_accounts;
 mod story_audit;
 mod story_auth;
 mod story_commands;

@@ -13,6 +13,7 @@ use crate::support::{
     binary::{PASSWORD, Place, Served},
     client::{Answer, Client},
     dealership::{Dealership, OTHER, OWN, routes_of},
+    factor::{self, Factor},
     person::{Form, Person},
 };
 
@@ -187,7 +188,9 @@ fn detail(entry: &Entry) -> Value {
 /// The acts that a form writes down, each time that it is done.
 fn acts_of(path: &str) -> &'static [&'static str] {
     match path {
-        "/login" => &["session.began"],
+        "/login" | "/login/code" => &["session.began"],
+        // Here no mail is sent.
+        "/forgot-password" => &[],
         "/logout" | "/dashboard/settings/sessions/end" => &["session.ended"],
         "/invitation" => &["member.joined", "session.began"],
         "/reset-password" => &["password.reset"],
@@ -204,6 +207,11 @@ fn acts_of(path: &str) -> &'static [&'static str] {
         "/dashboard/settings/members/uninvite" => &["member.uninvited"],
         "/dashboard/settings/members/role" => &["member.role"],
         "/dashboard/settings/members/remove" => &["member.removed"],
+        "/dashboard/settings/members/second-factor" => &["member.factor-required"],
+        "/dashboard/settings/second-factor/begin" => &["factor.begun"],
+        "/dashboard/settings/second-factor/confirm" => &["factor.on"],
+        "/dashboard/settings/second-factor/codes" => &["factor.codes-made"],
+        "/dashboard/settings/second-factor/off" => &["factor.off"],
         path => panic!("{path}: say which acts it writes down"),
     }
 }
@@ -226,6 +234,8 @@ async fn no_form_of_a_page_changes_keys_members_or_sessions_without_an_entry() {
         assert_eq!(acts(&came), ["session.began"]);
         dealership.prepare(OWN);
         watch.judge("key prepare", "operator", None).await;
+        dealership.ready_for(route.path, "owner", OWN).await;
+        watch.news().await;
         let account = dealership.account(OWN, "owner").await;
         let asked = account.request(&route);
         let answer = asked.by(&mut owner).await;
@@ -245,10 +255,20 @@ async fn no_form_of_a_page_changes_keys_members_or_sessions_without_an_entry() {
         }
         let account = dealership.account(OTHER, "owner").await;
         let asked = account.request(&route);
-        let answer = asked.by(&mut Person::at(dealership.served.api)).await;
-        assert_eq!(answer.status, 303, "{asked}: {}", answer.text);
+        let mut person = Person::at(dealership.served.api);
+        if route.path == "/login/code" {
+            person = dealership.half_way("owner", OTHER).await;
+            let (_, came) = watch.news().await;
+            assert_eq!(acts(&came), ["session.code-asked"]);
+        }
+        let answer = asked.by(&mut person).await;
+        assert!(
+            [200, 303].contains(&answer.status.as_u16()),
+            "{asked}: {}",
+            answer.text
+        );
         let name = match route.path {
-            "/login" => "owner",
+            "/login" | "/login/code" | "/forgot-password" => "owner",
             "/invitation" => "invited",
             "/reset-password" => "leaver",
             path => panic!("{path}: say who is named by it"),
@@ -447,7 +467,9 @@ async fn no_command_on_keys_users_or_sellers_lacks_its_entry() {
     let why = ["--reason", "unpaid"];
     let hub = ["--platform", "hub"];
     let leaver = format!("leaver@{OWN}.example");
-    let acts_of: [(&str, Vec<&str>, &[&str]); 28] = [
+    factor::put(place, &staff, Factor::On).await;
+    watch.news().await;
+    let acts_of: [(&str, Vec<&str>, &[&str]); 29] = [
         ("key generate", at.to_vec(), &["key.generated"]),
         ("key prepare", at.to_vec(), &["key.prepared"]),
         ("key cut-over", at.to_vec(), &["key.cut-over"]),
@@ -489,6 +511,11 @@ async fn no_command_on_keys_users_or_sellers_lacks_its_entry() {
             "user erase",
             vec!["--email", leaver.as_str()],
             &["member.erased", "member.removed"],
+        ),
+        (
+            "user reset-second-factor",
+            email.to_vec(),
+            &["factor.taken-away"],
         ),
         ("seller create", created.to_vec(), &["seller.created"]),
         ("seller list", vec![], &[]),

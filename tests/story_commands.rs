@@ -1050,6 +1050,7 @@ fn every_command_explains_itself() {
         "user invite",
         "user remove",
         "user reset-password",
+        "user reset-second-factor",
         "user role",
     ];
     assert_eq!(names, expected.map(str::to_owned).into());
@@ -1200,6 +1201,15 @@ fn acting_commands(folder: &Path) -> Vec<(Vec<String>, &'static str)> {
             "",
         ),
         (vec!["user", "erase", "--email", "c@d.example"], ""),
+        (
+            vec![
+                "user",
+                "reset-second-factor",
+                "--email",
+                "owner@new.example",
+            ],
+            "",
+        ),
         (vec!["key", "generate", "--seller", "new"], ""),
         (vec!["key", "prepare", "--seller", "new"], ""),
         (vec!["key", "cut-over", "--seller", "new"], ""),
@@ -1360,6 +1370,7 @@ async fn every_command_works_on_postgresql_and_none_says_a_word_about_its_passwo
         let refusal = match words[0] {
             "listing" => "no dealer has an active listing",
             "user" if words[1] == "remove" => "a dealer account needs an owner",
+            "user" if words[1] == "reset-second-factor" => "owner@new.example has no second factor",
             _ => "",
         };
         let code = i32::from(!refusal.is_empty());

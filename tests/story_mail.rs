@@ -219,12 +219,15 @@ async fn every_act_on_keys_is_mailed_to_every_owner_and_to_nobody_else() {
 async fn whoever_is_given_another_role_or_removed_is_mailed_that() {
     let smtp = Smtp::start();
     let place = Place::new();
-    let public = ["--public-url", "https://truckradar.example"];
-    let served = serve(&place, &smtp.url(), &public);
-    place.create_seller("lone-star");
     let second = "second@lone-star.example";
     let of_second = ["--seller", "lone-star", "--email", second];
-    Person::invited(&place, served.api, "lone-star", second, "owner").await;
+    // While links are shown and not mailed.
+    let before = place.serve(&[]);
+    place.create_seller("lone-star");
+    Person::invited(&place, before.api, "lone-star", second, "owner").await;
+    drop(before);
+    let public = ["--public-url", "https://truckradar.example"];
+    let served = serve(&place, &smtp.url(), &public);
     let mut inside = place.look_inside().await;
     let (seller, user): (String, String) =
         sqlx::query_as("SELECT m.seller_id, u.id FROM memberships m JOIN users u ON u.id = m.user_id WHERE u.email = $1")

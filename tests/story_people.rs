@@ -16,7 +16,7 @@ use truckradar::{
         passwords::{Password, PasswordError},
         people::{People, PersonError, Visitor},
         sellers::create_seller,
-        sessions::{Member, Session, Use},
+        sessions::{Admitted, Member, Session, Use},
         tokens::Token,
     },
     audit::Act,
@@ -101,6 +101,14 @@ enum Place {
 
 fn email(text: &str) -> Email {
     text.parse().expect("an address")
+}
+
+/// The session's token of somebody who has no second factor.
+fn inside(admitted: Admitted) -> Token {
+    match admitted {
+        Admitted::In(token) => token,
+        Admitted::HalfWay(_) => panic!("a code is awaited"),
+    }
 }
 
 /// A client at an address of the documentation's.
@@ -199,9 +207,9 @@ impl House {
     }
 
     async fn sign_in(&self, address: &str, password: &str) -> Result<Token, PersonError> {
-        self.people
-            .sign_in(address, password, &visitor(1), None)
-            .await
+        let from = visitor(1);
+        let signed_in = self.people.sign_in(address, password, &from, None);
+        signed_in.await.map(inside)
     }
 
     /// The session that a token stands for now, asked for from the first client.
@@ -225,7 +233,7 @@ impl House {
 
     async fn accept(&self, link: &Token, password: &str) -> Result<Token, PersonError> {
         let accepted = self.people.accept(link, password, &visitor(1), None).await;
-        accepted.map(|(token, _)| token)
+        accepted.map(|(admitted, _)| inside(admitted))
     }
 
     /// Somebody new who becomes a member of the Seller.
@@ -295,7 +303,7 @@ async fn whoever_knows_the_password_comes_in(house: House) {
     let shouted = house
         .people
         .sign_in(" Ann@LONE.example ", ANNS, &from, None);
-    let token = shouted.await.expect("comes in");
+    let token = inside(shouted.await.expect("comes in"));
     let session = house
         .people
         .session(&token, &from, Use::Counts)
@@ -506,13 +514,13 @@ async fn signing_in_ends_the_session_that_the_browser_had(house: House) {
     assert!(house.session(&old).await.is_some(), "a failure ends none");
 
     let new = house.people.sign_in(ANN, ANNS, &from, Some(&before)).await;
-    let new = new.expect("comes in");
+    let new = inside(new.expect("comes in"));
     assert!(house.session(&old).await.is_none());
     // Even when the browser was another person's.
     let before = house.session(&new).await.expect("is signed in");
     let zoe = "zoe@lone.example";
     let zoes = house.people.sign_in(zoe, CHOSEN, &from, Some(&before));
-    let zoes = zoes.await.expect("comes in");
+    let zoes = inside(zoes.await.expect("comes in"));
     assert!(house.session(&new).await.is_none());
     let zoes = house.session(&zoes).await.expect("is signed in");
     assert_eq!(zoes.email(), zoe);
@@ -588,7 +596,8 @@ async fn no_session_of_the_old_password_outlives_it(house: House) {
         // Somebody else who knows it is on the way in, several times over, while it is changed.
         let comes = async |n| {
             let (people, from) = (&house.people, visitor(n));
-            people.sign_in(ANN, password, &from, None).await
+            let signed_in = people.sign_in(ANN, password, &from, None).await;
+            signed_in.map(inside)
         };
         let from = visitor(1);
         let change = house
@@ -693,8 +702,11 @@ async fn whoever_was_invited_comes_in_once(house: House) {
     let (anns, before) = house.signed_in(ANN, ANNS).await;
     let from = visitor(1);
     let token = house.people.accept(&link, CHOSEN, &from, Some(&before));
-    let (token, _) = token.await.expect("joins");
-    let session = house.session(&token).await.expect("is signed in");
+    let (admitted, _) = token.await.expect("joins");
+    let session = house
+        .session(&inside(admitted))
+        .await
+        .expect("is signed in");
     assert_eq!(session.email(), "new@lone.example");
     let member = session.member_by_slug(None).expect("is a member");
     assert_eq!(member.role(), Role::Admin);

@@ -1,8 +1,15 @@
-//! How the links that let somebody in are written. The token stands in the query, which no log of ours holds.
+//! How the links that let somebody in are written, and how long they work. The token stands in the query, which no log of ours holds.
 //!
 //! Never: a link built from what a request said of the host.
 
+use std::time::Duration;
+
 use super::tokens::Token;
+
+/// How long an invitation works. One that is mailed: from when it is sent.
+pub const INVITATION_WORKS_FOR: Duration = Duration::from_secs(7 * 86_400);
+/// How long a link to set a new password works, likewise.
+pub const RESET_WORKS_FOR: Duration = Duration::from_secs(3_600);
 
 /// The page of an invitation.
 pub const INVITATION_PATH: &str = "/invitation";

@@ -1,20 +1,20 @@
-//! Who may act for a Seller: inviting, accepting, changing roles, removing; and the link by which a forgotten password
-//! is set anew.
+//! Who may act for a Seller: inviting, accepting, changing roles, removing.
 //!
 //! An owner manages everybody, an admin everybody but owners, and a Seller always keeps an owner. Links work once, for a
 //! short time, and are stored as digests only (OWASP ASVS 5.0, 6.4 and 6.5).
 //!
 //! Never: a role given that reaches further than the role of whoever gives it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::{
     Email, Role,
+    links::INVITATION_WORKS_FOR,
     passwords::Password,
     people::{People, PersonError, Visitor},
-    sessions::{Session, actor, must_be_theirs},
+    sessions::{Admitted, Session, actor, must_be_theirs},
     sign_in::Lane,
     tokens::Token,
 };
@@ -24,13 +24,11 @@ use crate::{
     db::{AuditEntry, DbError, LinkKind, LinkRow, MemberRow, ScopedTx, UserRow},
     ids::{SellerId, UserId},
     keys::scope::{Authority, SellerScope},
-    mail::words::{MemberNews, about_member},
+    mail::{
+        people_words::invitation,
+        words::{MemberNews, about_member},
+    },
 };
-
-/// How long an invitation works.
-pub const INVITATION_WORKS_FOR: Duration = Duration::from_secs(7 * 86_400);
-/// How long a link to set a new password works.
-pub const RESET_WORKS_FOR: Duration = Duration::from_secs(3_600);
 
 /// What an invitation offers, and to whom.
 #[derive(Clone, Debug)]
@@ -57,6 +55,35 @@ impl People {
         email: &Email,
         role: Role,
     ) -> Result<Token, PersonError> {
+        let (tx, token) = self.make_invitation(scope, email, role).await?;
+        tx.commit().await?;
+        Ok(token)
+    }
+
+    /// The same, mailed to the address instead of handed to whoever invites.
+    pub async fn invite_by_mail(
+        &self,
+        scope: SellerScope,
+        email: &Email,
+        role: Role,
+    ) -> Result<(), PersonError> {
+        let (mut tx, token) = self.make_invitation(scope, email, role).await?;
+        let name = tx.addressees().await?.map_or(String::new(), |to| to.name);
+        let (actor, now) = (tx.actors_address().await?, self.clock.now());
+        let mail = invitation(&name, role, actor.as_deref(), now);
+        // Nobody ever sees this token: the mail gets another one when it is sent.
+        tx.insert_mail_with_link(email.as_str(), &mail, token.digest(), now)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// An invitation that is not committed yet.
+    async fn make_invitation(
+        &self,
+        scope: SellerScope,
+        email: &Email,
+        role: Role,
+    ) -> Result<(ScopedTx, Token), PersonError> {
         let token = Token::generate()?;
         let user = self.db.user_by_email(email).await?;
         let mut tx = self.db.begin_change(scope).await?;
@@ -80,8 +107,7 @@ impl People {
         let entry = AuditEntry::of(scope, now, Act::MemberInvited);
         tx.append_audit(&entry.with(json!({ "email": email, "role": role })))
             .await?;
-        tx.commit().await?;
-        Ok(token)
+        Ok((tx, token))
     }
 
     /// Takes back the invitations that an address holds to the scope's Seller.
@@ -122,15 +148,16 @@ impl People {
         })
     }
 
-    /// Uses an invitation up: a User gives their password, anybody else chooses one. Answers with a session's token and the
-    /// short name of the Seller that was joined.
+    /// Uses an invitation up: a User gives their password, anybody else chooses one. Answers with how far that lets them in
+    /// (joining takes the password, a session the code of a second factor as well) and the short name of the Seller that was
+    /// joined.
     pub async fn accept(
         self: &Arc<Self>,
         token: &Token,
         password: &str,
         visitor: &Visitor,
         before: Option<&Session>,
-    ) -> Result<(Token, String), PersonError> {
+    ) -> Result<(Admitted, String), PersonError> {
         let invitation = self.invitation(token).await?;
         let email = &invitation.email;
         let (user, is_new) = if invitation.is_user {
@@ -184,8 +211,8 @@ impl People {
         tx.append_audit(&entry.on_seller(seller).with(detail))
             .await?;
         tx.commit().await?;
-        let session = self.begin_session(&user, visitor, before).await?;
-        Ok((session, invitation.slug))
+        let admitted = self.admit(&user, visitor, before).await?;
+        Ok((admitted, invitation.slug))
     }
 
     /// Changes how far a member of the scope's Seller may act. If that is less far than before, the invitations that they
@@ -255,75 +282,6 @@ impl People {
         let members = self.db.members(scope).await?;
         let found = members.into_iter().find(|m| m.email == email.as_str());
         found.ok_or(PersonError::NoSuchMember)
-    }
-
-    /// Makes the link by which a User sets a new password; an earlier one works no more, and every session of theirs ends,
-    /// since whoever asks for this may have lost the account to somebody. For the operator, who has made sure of the person.
-    pub async fn reset_link(&self, email: &Email) -> Result<Token, PersonError> {
-        let Some(user) = self.db.user_by_email(email).await? else {
-            return Err(PersonError::NoSuchUser(email.to_string()));
-        };
-        let token = Token::generate()?;
-        let now = self.clock.now();
-        let link = LinkRow {
-            email: email.to_string(),
-            seller_id: None,
-            role: None,
-            made_by: "operator".to_owned(),
-            created_us: now,
-            expires_us: now.after(RESET_WORKS_FOR),
-        };
-        let mut tx = self.db.begin_in_turn().await?;
-        // First, so that of two who do this at once the later one takes the earlier one's link back.
-        tx.locked_password(user.id).await?;
-        tx.take_links_back(LinkKind::Reset, email.as_str(), None)
-            .await?;
-        let ended = tx.end_sessions_of(user.id, None).await?;
-        tx.insert_link(LinkKind::Reset, token.digest(), &link)
-            .await?;
-        let entry = AuditEntry::of_operator(now, Act::PasswordResetLink).about(user.id);
-        tx.append_audit(&entry.with(json!({ "ended": ended })))
-            .await?;
-        tx.commit().await?;
-        Ok(token)
-    }
-
-    /// Whose password a link sets, without using it up.
-    pub async fn reset(&self, token: &Token) -> Result<Email, PersonError> {
-        let link = self.db.link(LinkKind::Reset, token.digest()).await?;
-        let link = self.still_good(link)?;
-        link.email.parse().map_err(|_| PersonError::DeadLink)
-    }
-
-    /// Uses a reset up: sets the password and ends every session of the User. They sign in with the new one.
-    pub async fn reset_password(
-        &self,
-        token: &Token,
-        password: &str,
-        visitor: &Visitor,
-    ) -> Result<(), PersonError> {
-        let email = self.reset(token).await?;
-        let hash = Password::new(password, &[email.as_str()])?.hash().await?;
-        let user = self.db.user_by_email(&email).await?;
-        let user = user.ok_or(PersonError::DeadLink)?;
-        let mut tx = self.db.begin_in_turn().await?;
-        let old = tx.locked_password(user.id).await?;
-        let old = old.ok_or(PersonError::DeadLink)?;
-        let link = tx.take_link(LinkKind::Reset, token.digest()).await?;
-        self.still_good(link)?;
-        tx.replace_password(user.id, &old, &hash).await?;
-        let ended = tx.end_sessions_of(user.id, None).await?;
-        let now = self.clock.now();
-        let entry = AuditEntry::of_person(user.id, visitor.address, now, Act::PasswordReset);
-        tx.append_audit(&entry.with(json!({ "ended": ended })))
-            .await?;
-        Ok(tx.commit().await?)
-    }
-
-    fn still_good(&self, link: Option<LinkRow>) -> Result<LinkRow, PersonError> {
-        let now = self.clock.now();
-        link.filter(|link| link.expires_us > now)
-            .ok_or(PersonError::DeadLink)
     }
 }
 

@@ -11,6 +11,8 @@ pub mod members;
 pub mod names;
 pub mod passwords;
 pub mod people;
+pub mod recovery;
+pub mod second_factor;
 pub mod sellers;
 pub mod sessions;
 pub mod sign_in;

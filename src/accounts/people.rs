@@ -1,5 +1,5 @@
 //! What lives as long as the process for the people who sign in; their acts are in [`super::sign_in`],
-//! [`super::sessions`] and [`super::members`].
+//! [`super::sessions`], [`super::second_factor`], [`super::recovery`] and [`super::members`].
 //!
 //! Never: anything that a restart may not lose.
 
@@ -38,6 +38,21 @@ pub enum PersonError {
     /// The address or the password is wrong; which of them is not said, and not told by the time it takes either.
     #[error("the e-mail address or the password is not right")]
     WrongPassword,
+    /// The code of the second factor, or the password that was asked for with it, is wrong or was used.
+    #[error("the code is not right, or was used already")]
+    WrongCode,
+    /// The sign-in that waited for a code was used, ended or is too old.
+    #[error("this sign-in works no more: begin anew")]
+    SignInOver,
+    /// There is no second factor where one is needed.
+    #[error("there is no second factor: set one up first")]
+    NoFactor,
+    /// A User has none that could be taken away.
+    #[error("{0} has no second factor")]
+    HasNoFactor(String),
+    /// There is one already, or none that was begun.
+    #[error("a second factor is in force already, or none was begun in the last 15 minutes")]
+    NotBegun,
     /// More attempts from one address than can be dealt with.
     #[error("too many attempts to sign in at once; wait a moment, then try again")]
     TooMany,
@@ -88,16 +103,17 @@ impl People {
         }
     }
 
-    /// Forgets sessions, links and failures that count no more.
+    /// Forgets sessions, sign-ins, links and failures that count no more.
     pub async fn forget_past(&self) -> Result<(), DbError> {
         let now = self.clock.now();
-        self.db
-            .forget_past_sign_ins(
-                now.before(AGE_MAX),
-                now.before(IDLE_MAX),
-                now,
-                now.before(FAILURES_COUNT_FOR),
-            )
-            .await
+        let half = self.db.forget_half_sign_ins(now).await;
+        let past = self.db.forget_past_sign_ins(
+            now.before(AGE_MAX),
+            now.before(IDLE_MAX),
+            now,
+            now.before(FAILURES_COUNT_FOR),
+        );
+        // Each is tried, whatever becomes of the other.
+        past.await.and(half)
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A session ends 12 hours after its last request and 30 days after it began, whatever happens in between. Its token is
 //! in the browser's cookie, its digest in the database, and a new token is given whenever the password is given
-//! (OWASP ASVS 5.0, 7.2.4). Acts on keys, members and passwords want the password to have been given in the last quarter
-//! of an hour (7.5.3).
+//! (OWASP ASVS 5.0, 7.2.4). Acts on keys, members and passwords want the password, or a code of the second factor, to have been
+//! given in the last quarter of an hour (7.5.3).
 //!
 //! Never: a Seller remembered as "the current one" of a session: every page and every form names its own.
 
@@ -15,6 +15,7 @@ use super::{
     AccountKind, Role,
     passwords::Password,
     people::{People, PersonError, Visitor},
+    second_factor::CodeKind,
     sign_in::Lane,
     tokens::Token,
 };
@@ -24,6 +25,7 @@ use crate::{
     db::{AuditEntry, DbError, MembershipRow, SessionRow, UserRow, WriteTx},
     ids::{SellerId, SessionId, UserId},
     keys::scope::SellerScope,
+    mail::people_words::{AccountNews, about_account},
 };
 
 /// Without a request for this long, a session ends.
@@ -44,6 +46,15 @@ pub enum Use {
     Counts,
     /// A page asked by itself.
     DoesNotCount,
+}
+
+/// How far somebody came whose password was right.
+#[derive(Debug)]
+pub enum Admitted {
+    /// In: the token for the session's cookie.
+    In(Token),
+    /// To where a code is asked for: the token by which that sign-in is known.
+    HalfWay(Token),
 }
 
 /// Somebody who is signed in.
@@ -114,14 +125,14 @@ impl Session {
     }
 
     /// An act of the session's User on what is their own.
-    fn entry(&self, at: Time, act: Act) -> AuditEntry {
+    pub(super) fn entry(&self, at: Time, act: Act) -> AuditEntry {
         AuditEntry::of_person(self.user(), self.address, at, act)
     }
 }
 
 impl Member {
-    /// The right to look at the Seller's rows, and to change them if the role is [`Role::may_act`]; the database fences
-    /// every write of somebody whose role is not.
+    /// The right to look at the Seller's rows, and to change them if [`Member::may_act`]; the database fences every write of
+    /// somebody who may not.
     pub fn scope(&self) -> SellerScope {
         SellerScope::by_membership(self.membership.seller_id, self.user).from_address(self.address)
     }
@@ -134,6 +145,21 @@ impl Member {
     /// Whether the account is a Platform's, which has no inventory and nothing that buyers see.
     pub fn is_of_platform(&self) -> bool {
         self.membership.kind == AccountKind::Platform
+    }
+
+    /// Whether the User may change what the Seller has: by their role, and by a second factor where an owner demands one.
+    pub fn may_act(&self) -> bool {
+        self.role().may_act() && !self.lacks_factor()
+    }
+
+    /// Whether an owner demands a second factor that the User does not have.
+    pub fn lacks_factor(&self) -> bool {
+        self.membership.factor_required != 0 && self.membership.has_factor == 0
+    }
+
+    /// Whether an owner demands a second factor of whoever acts.
+    pub fn factor_required(&self) -> bool {
+        self.membership.factor_required != 0
     }
 
     /// The Seller's id.
@@ -190,48 +216,73 @@ impl People {
         tx.commit().await
     }
 
-    /// Signs in; answers with the token for the cookie. `before` is the session that the browser had until now, which
-    /// ends: nobody can be made to go on in a session that somebody else began.
+    /// Signs in, or half in where there is a second factor. `before` is the session that the browser had until now, which ends
+    /// when another one begins: nobody can be made to go on in a session that somebody else began.
     pub async fn sign_in(
         self: &Arc<Self>,
         email: &str,
         password: &str,
         visitor: &Visitor,
         before: Option<&Session>,
-    ) -> Result<Token, PersonError> {
+    ) -> Result<Admitted, PersonError> {
         let lane = Lane::of_client(visitor);
         let user = self.recognise(email, password, lane, visitor).await?;
-        self.begin_session(&user, visitor, before).await
+        self.admit(&user, visitor, before).await
     }
 
     /// Begins a session for a User whose password was found right, if it is theirs still: it may have been changed while it
-    /// was being compared, and the sessions of the old one ended.
-    pub(super) async fn begin_session(
+    /// was being compared, and the sessions of the old one ended. Where there is a second factor, its code is awaited first.
+    pub(super) async fn admit(
         &self,
         user: &UserRow,
         visitor: &Visitor,
         before: Option<&Session>,
-    ) -> Result<Token, PersonError> {
+    ) -> Result<Admitted, PersonError> {
         let token = Token::generate()?;
+        let mut tx = self.db.begin_in_turn().await?;
+        must_be_theirs(&mut tx, user).await?;
+        let admitted = if tx.has_second_factor(user.id).await? {
+            self.begin_half_sign_in(&mut tx, user.id, visitor, &token)
+                .await?;
+            Admitted::HalfWay(token)
+        } else {
+            let whom = (user.id, user.email.as_str());
+            self.begin_session(&mut tx, whom, visitor, before, &token, None)
+                .await?;
+            Admitted::In(token)
+        };
+        tx.commit().await?;
+        Ok(admitted)
+    }
+
+    /// Begins a session for a User, by id and address, in a transaction that has made sure of them. `code` is the kind of code
+    /// that was given after the password.
+    pub(super) async fn begin_session(
+        &self,
+        tx: &mut WriteTx,
+        (user, email): (UserId, &str),
+        visitor: &Visitor,
+        before: Option<&Session>,
+        token: &Token,
+        code: Option<CodeKind>,
+    ) -> Result<(), DbError> {
         let now = self.clock.now();
         let row = SessionRow {
             id: SessionId::new(),
-            user_id: user.id,
-            email: user.email.clone(),
+            user_id: user,
+            email: email.to_owned(),
             created_us: now,
             seen_us: now,
             confirmed_us: now,
             address: visitor.address.to_string(),
             user_agent: visitor.user_agent.clone(),
         };
-        let mut tx = self.db.begin_in_turn().await?;
-        must_be_theirs(&mut tx, user).await?;
         if let Some(before) = before
             && tx.end_session(before.user(), before.id()).await?
         {
             // As an act of whoever's it was, whose Sellers read of it: nothing in it tells them of another User who signed
             // in, or from where, as that may be somebody of a competitor's.
-            let is_theirs = before.user() == user.id;
+            let is_theirs = before.user() == user;
             let entry = AuditEntry {
                 address: is_theirs.then_some(visitor.address),
                 ..before.entry(now, Act::SessionEnded)
@@ -240,12 +291,10 @@ impl People {
             tx.append_audit(&entry.with(detail)).await?;
         }
         tx.insert_session(&row, token.digest()).await?;
-        let ended = tx.keep_sessions(user.id, SESSIONS_MAX).await?;
-        let entry = AuditEntry::of_person(user.id, visitor.address, now, Act::SessionBegan);
-        tx.append_audit(&entry.with(json!({ "session": row.id, "ended": ended })))
-            .await?;
-        tx.commit().await?;
-        Ok(token)
+        let ended = tx.keep_sessions(user, SESSIONS_MAX).await?;
+        let entry = AuditEntry::of_person(user, visitor.address, now, Act::SessionBegan);
+        let detail = json!({ "session": row.id, "ended": ended, "code": code });
+        tx.append_audit(&entry.with(detail)).await
     }
 
     /// Notes that the session's User gave the password again; answers with the session's new token.
@@ -275,7 +324,7 @@ impl People {
 
     /// The session's User, if this is their password. They take turns of their own: whoever guesses from the same address
     /// does not keep somebody waiting who is signed in.
-    async fn recognise_again(
+    pub(super) async fn recognise_again(
         self: &Arc<Self>,
         session: &Session,
         password: &str,
@@ -367,6 +416,8 @@ impl People {
             return Err(PersonError::WrongPassword);
         }
         let ended = tx.end_sessions_of(user.id, Some(session.id())).await?;
+        // Whoever gave the old one and is asked for a code goes no further.
+        tx.end_half_sign_ins(user.id).await?;
         let now = self.clock.now();
         if !tx
             .confirm_session(session.id(), token.digest(), now)
@@ -377,9 +428,24 @@ impl People {
         let entry = session.entry(now, Act::PasswordChanged);
         let detail = json!({ "session": session.id(), "ended": ended });
         tx.append_audit(&entry.with(detail)).await?;
+        let (news, from) = (AccountNews::PasswordChanged, Some(visitor.address));
+        tell_person(&mut tx, &user.email, news, from, now).await?;
         tx.commit().await?;
         Ok(token)
     }
+}
+
+/// Puts the mail about a change of what a person signs in with into the outbox, in the act's own transaction: whoever takes an
+/// account over cannot do it unnoticed.
+pub(super) async fn tell_person(
+    tx: &mut WriteTx,
+    email: &str,
+    news: AccountNews,
+    from: Option<IpAddr>,
+    at: Time,
+) -> Result<(), DbError> {
+    let mail = about_account(email, news, from, at);
+    tx.insert_mails(&[email.to_owned()], &mail, at).await
 }
 
 /// Refuses to go on if the User's password is another by now than the one that was compared.

@@ -59,6 +59,8 @@ pub(super) enum Lane {
     Client(IpAddr),
     /// A person who is signed in already.
     Person(UserId),
+    /// Whoever guesses at the codes of a person's second factor.
+    Codes(UserId),
 }
 
 impl Lane {
@@ -90,8 +92,19 @@ impl Gate {
         Arc::clone(turn)
     }
 
-    async fn turn(&self, lane: Lane) -> Result<OwnedSemaphorePermit, PersonError> {
+    pub(super) async fn turn(&self, lane: Lane) -> Result<OwnedSemaphorePermit, PersonError> {
         match tokio::time::timeout(TURN_MAX, self.of(lane).acquire_owned()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(PersonError::TooMany),
+        }
+    }
+}
+
+impl Gate {
+    /// All the turns of a lane at once, in which nobody else then has one.
+    pub(super) async fn whole_turn(&self, lane: Lane) -> Result<OwnedSemaphorePermit, PersonError> {
+        let all = self.of(lane).acquire_many_owned(ATTEMPTS_AT_ONCE as u32);
+        match tokio::time::timeout(TURN_MAX, all).await {
             Ok(Ok(turn)) => Ok(turn),
             _ => Err(PersonError::TooMany),
         }
@@ -114,10 +127,7 @@ impl People {
         lane: Lane,
         visitor: &Visitor,
     ) -> Result<UserRow, PersonError> {
-        let subjects = [
-            subject("email", &email.trim().to_lowercase()),
-            subject("address", &network(visitor.address).to_string()),
-        ];
+        let subjects = subjects(email, visitor);
         let turn = self.gate.turn(lane).await?;
         let user = match email.parse::<Email>() {
             Ok(email) => self.db.user_by_email(&email).await?,
@@ -156,7 +166,10 @@ impl People {
     }
 
     /// Counts a failure; answers how many there were of late, and for how long this one shall be kept waiting.
-    async fn note_failure(&self, subjects: &[String; 2]) -> Result<(i64, Duration), DbError> {
+    pub(super) async fn note_failure(
+        &self,
+        subjects: &[String],
+    ) -> Result<(i64, Duration), DbError> {
         let now = self.clock.now();
         let mut tx = self.db.begin_in_turn().await?;
         tx.insert_sign_in_failure(subjects, now).await?;
@@ -187,8 +200,16 @@ fn delay_after(failures: i64) -> Duration {
     (DELAY_MIN * 2u32.pow(doubled)).min(DELAY_MAX)
 }
 
+/// What a failure is counted under: the account's address and the client's.
+pub(super) fn subjects(email: &str, visitor: &Visitor) -> Vec<String> {
+    vec![
+        subject("email", &email.trim().to_lowercase()),
+        subject("address", &network(visitor.address).to_string()),
+    ]
+}
+
 /// What failures have in common, as it is stored.
-fn subject(kind: &str, what: &str) -> String {
+pub(super) fn subject(kind: &str, what: &str) -> String {
     let digest = Sha256::digest(what.as_bytes());
     let hex: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
     format!("{kind}:{hex}")

@@ -285,6 +285,7 @@ async fn alone(db: Db, command: Command) -> anyhow::Result<Answer> {
     // There is no server to ask what its links begin with, but the same environment as the server's may say it.
     if let Some(url) = config::public_url_of_environment() {
         settings.base_url = url.to_string();
+        settings.mails_links = config::has_smtp_by_environment();
     }
     let services = Services::start(db, Clock::system(), settings, None).await?;
     let answer = tokio::select! {

@@ -3,6 +3,7 @@
 //! Never: a password taken or printed; people choose theirs behind a link.
 
 use clap::Subcommand;
+use serde_json::Value;
 
 use super::{Common, IfMissing, perform, print};
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
 /// What can be done to the people who sign in.
 #[derive(Subcommand)]
 pub(super) enum UserCommand {
-    /// Make a link by which somebody becomes a member of a Seller; it works once, for 7 days.
+    /// Invite somebody to a Seller by a link that works once, for 7 days: it is mailed, or printed where no mail is sent.
     Invite {
         /// Of which Seller.
         #[arg(long, value_name = "SLUG")]
@@ -46,7 +47,8 @@ pub(super) enum UserCommand {
         #[arg(long, value_name = "EMAIL")]
         email: Email,
     },
-    /// Make a link by which a user sets a new password; it works once, for an hour. Make sure first who asks.
+    /// Make a link by which a user sets a new password; it works once, for an hour. It is mailed, or printed where no mail is
+    /// sent. Make sure first who asks.
     ResetPassword {
         /// Whose.
         #[arg(long, value_name = "EMAIL")]
@@ -58,6 +60,13 @@ pub(super) enum UserCommand {
     )]
     Erase {
         /// Whom.
+        #[arg(long, value_name = "EMAIL")]
+        email: Email,
+    },
+    /// Take a user's second factor away, with its recovery codes, and end their sessions: the password alone then lets them
+    /// in. Make sure first who asks.
+    ResetSecondFactor {
+        /// Whose.
         #[arg(long, value_name = "EMAIL")]
         email: Email,
     },
@@ -80,16 +89,11 @@ impl UserCommand {
                 if common.json {
                     return print::json(&answer);
                 }
+                let whom = format!("{email}, as {} of {seller}", role.as_str());
                 print::facts(&[
-                    (
-                        "invited",
-                        format!("{email}, as {} of {seller}", role.as_str()),
-                    ),
-                    ("link", print::plain(&answer["link"])),
-                    (
-                        "works",
-                        "once, for 7 days; send it to nobody else".to_owned(),
-                    ),
+                    ("invited", whom),
+                    link_or_mail(&answer),
+                    works(&answer, "once, for 7 days"),
                 ])
             }
             Self::Role {
@@ -119,11 +123,25 @@ impl UserCommand {
                 }
                 print::facts(&[
                     ("user", email.to_string()),
-                    ("link", print::plain(&answer["link"])),
+                    link_or_mail(&answer),
+                    works(&answer, "once, for an hour"),
+                ])
+            }
+            Self::ResetSecondFactor { email } => {
+                let command = Command::UserResetSecondFactor {
+                    email: email.clone(),
+                };
+                let answer = perform(common, command, IfMissing::Refuse).await?;
+                if common.json {
+                    return print::json(&answer);
+                }
+                print::facts(&[
+                    ("user", email.to_string()),
                     (
-                        "works",
-                        "once, for an hour; send it to nobody else".to_owned(),
+                        "taken away",
+                        "the second factor and its recovery codes".to_owned(),
                     ),
+                    ("sessions ended", answer["sessions_ended"].to_string()),
                 ])
             }
             Self::Erase { email } => {
@@ -155,6 +173,22 @@ fn listed(slugs: &serde_json::Value) -> String {
         "no Seller".to_owned()
     } else {
         slugs.join(", ")
+    }
+}
+
+/// Where the link is that an answer is about.
+fn link_or_mail(answer: &Value) -> (&'static str, String) {
+    match answer["mailed"].as_bool() {
+        Some(true) => ("link", "goes to that address by mail".to_owned()),
+        _ => ("link", print::plain(&answer["link"])),
+    }
+}
+
+/// How often and how long it works.
+fn works(answer: &Value, how: &str) -> (&'static str, String) {
+    match answer["mailed"].as_bool() {
+        Some(true) => ("works", format!("{how} from when it is sent")),
+        _ => ("works", format!("{how}; send it to nobody else")),
     }
 }
 

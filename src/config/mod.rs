@@ -309,6 +309,12 @@ impl ServeArgs {
     }
 }
 
+/// Whether the environment names an SMTP server, for a command that runs without a server: the next one mails what it leaves.
+pub fn has_smtp_by_environment() -> bool {
+    let named = std::env::var("TRUCKRADAR_SMTP_URL");
+    named.is_ok_and(|named| named.parse::<SmtpUrl>().is_ok())
+}
+
 /// The first public address that the environment names, for a command that runs without a server.
 pub fn public_url_of_environment() -> Option<PublicUrl> {
     let named = std::env::var("TRUCKRADAR_PUBLIC_URL").ok()?;

@@ -140,6 +140,10 @@ struct MemberHolds {
     role: Role,
     kind: AccountKind,
     status: AccountStatus,
+    /// 1 if an owner demands a second factor of whoever acts, else 0.
+    factor_required: i64,
+    /// 1 if the User has one, else 0.
+    has_factor: i64,
 }
 
 /// An address that is not known is in no network, and a list that cannot be read contains none.
@@ -231,8 +235,9 @@ impl WriteTx {
         user: UserId,
         account: SellerId,
     ) -> Result<AccountKind, DbError> {
-        const SQL: &str = "SELECT m.role, s.kind, s.status FROM memberships m JOIN sellers s ON s.id = m.seller_id \
-             WHERE m.user_id = $1 AND m.seller_id = $2";
+        const SQL: &str = "SELECT m.role, s.kind, s.status, s.second_factor_required AS factor_required, \
+             (SELECT COUNT(*) FROM second_factors f WHERE f.user_id = m.user_id AND f.confirmed_us IS NOT NULL) AS has_factor \
+             FROM memberships m JOIN sellers s ON s.id = m.seller_id WHERE m.user_id = $1 AND m.seller_id = $2";
         let found: Option<MemberHolds> = on_tx!(self, |conn| sqlx::query_as(SQL)
             .bind(user)
             .bind(account)
@@ -240,6 +245,9 @@ impl WriteTx {
             .await)?;
         match found {
             Some(found) if !found.role.may_act() => Err(Fenced::Member.into()),
+            Some(found) if found.factor_required != 0 && found.has_factor == 0 => {
+                Err(Fenced::Member.into())
+            }
             Some(found) if found.status != AccountStatus::Active => Err(Fenced::Inactive.into()),
             Some(found) => Ok(found.kind),
             None => Err(Fenced::Member.into()),

@@ -1,11 +1,16 @@
 //! The outbox: mails that wait to be sent, and whom they are for.
 //!
-//! Never: a key, a password or a link's token in a mail; a mail written apart from the act that it tells of.
+//! A mail that brings a link names it by its present digest. The token is made by whoever sends the mail, at that moment.
+//!
+//! Never: a key, a password or a link's token in a row; a mail written apart from the act that it tells of.
+
+use std::time::Duration;
 
 use sqlx::FromRow;
 
-use super::{Db, DbError, ScopedTx, WriteTx, on_db, on_tx};
+use super::{Db, DbError, LinkKind, ScopedTx, WriteTx, on_db, on_tx};
 use crate::{
+    accounts::tokens::TokenDigest,
     clock::Time,
     ids::{KeyId, MailId, SellerId, UserId},
     keys::scope::Authority,
@@ -39,6 +44,8 @@ pub struct MailRow {
     pub page: String,
     /// Tries that were begun.
     pub attempts: i64,
+    /// The present digest of the link that it brings.
+    pub link: Option<Vec<u8>>,
 }
 
 /// Whom a mail about a Seller goes to, and what it calls the Seller.
@@ -72,6 +79,31 @@ impl WriteTx {
         Ok(Some(Addressees { slug, name, owners }))
     }
 
+    /// Puts a mail that brings a link into the outbox, due at once; `link` is the digest that the link's row has.
+    pub async fn insert_mail_with_link(
+        &mut self,
+        recipient: &str,
+        mail: &NewMail,
+        link: TokenDigest,
+        at: Time,
+    ) -> Result<(), DbError> {
+        const SQL: &str = "INSERT INTO outbox \
+             (id, created_us, recipient, subject, body, page, next_try_us, attempts, link) \
+             VALUES ($1, $2, $3, $4, $5, $6, $2, 0, $7)";
+        on_tx!(self, |conn| sqlx::query(SQL)
+            .bind(MailId::new())
+            .bind(at)
+            .bind(recipient)
+            .bind(&mail.subject)
+            .bind(&mail.body)
+            .bind(&mail.page)
+            .bind(link.0.to_vec())
+            .execute(conn)
+            .await
+            .map(drop))?;
+        Ok(())
+    }
+
     /// Puts a mail into the outbox once for each of these addresses, due at once.
     pub async fn insert_mails(
         &mut self,
@@ -101,6 +133,19 @@ impl ScopedTx {
     /// See [`WriteTx::addressees`]; `None` if the Seller is gone.
     pub async fn addressees(&mut self) -> Result<Option<Addressees>, DbError> {
         self.tx.addressees(self.scope.seller()).await
+    }
+
+    /// See [`WriteTx::insert_mail_with_link`].
+    pub async fn insert_mail_with_link(
+        &mut self,
+        recipient: &str,
+        mail: &NewMail,
+        link: TokenDigest,
+        at: Time,
+    ) -> Result<(), DbError> {
+        self.tx
+            .insert_mail_with_link(recipient, mail, link, at)
+            .await
     }
 
     /// See [`WriteTx::insert_mails`].
@@ -142,7 +187,7 @@ impl ScopedTx {
 impl Db {
     /// The mails that are due at this time, the longest due first.
     pub async fn mails_due(&self, at: Time, limit: i64) -> Result<Vec<MailRow>, DbError> {
-        const SQL: &str = "SELECT id, created_us, recipient, subject, body, page, attempts FROM outbox \
+        const SQL: &str = "SELECT id, created_us, recipient, subject, body, page, attempts, link FROM outbox \
              WHERE next_try_us <= $1 ORDER BY next_try_us, id LIMIT $2";
         Ok(on_db!(self, |pool| sqlx::query_as(SQL)
             .bind(at)
@@ -164,6 +209,36 @@ impl Db {
             .map(|done| done.rows_affected() == 1))?;
         tx.commit().await?;
         Ok(begun)
+    }
+
+    /// Gives the link that a mail brings a new token, which this mail alone will hold; what kind of link it is, or `None` if it
+    /// was used, taken back or replaced since, or is too old.
+    pub async fn renew_link_of(
+        &self,
+        mail: &MailRow,
+        new: TokenDigest,
+        now: Time,
+        works_for: impl Fn(LinkKind) -> Duration,
+    ) -> Result<Option<LinkKind>, DbError> {
+        const SQL: &str = "UPDATE outbox SET link = $2 WHERE id = $1";
+        let present = mail.link.as_deref().map(<[u8; 32]>::try_from);
+        let Some(Ok(present)) = present else {
+            return Ok(None);
+        };
+        let mut tx = self.begin().await?;
+        let kind = tx
+            .renew_link(TokenDigest(present), new, now, works_for)
+            .await?;
+        if kind.is_some() {
+            on_tx!(tx, |conn| sqlx::query(SQL)
+                .bind(mail.id)
+                .bind(new.0.to_vec())
+                .execute(conn)
+                .await
+                .map(drop))?;
+        }
+        tx.commit().await?;
+        Ok(kind)
     }
 
     /// Takes a mail out of the outbox: it was handed over, or is given up.

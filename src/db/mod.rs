@@ -22,6 +22,7 @@ mod platforms;
 mod postgres;
 mod ring;
 mod schema;
+mod second_factor;
 mod sellers;
 mod sessions;
 mod types;
@@ -57,6 +58,7 @@ pub use self::{
     platforms::{GrantRow, GrantedRow, GranteeRow, PlatformRow},
     postgres::{CHANGE_LOCK_TIMEOUT, CONNECTIONS as POSTGRES_CONNECTIONS, Heard, Listener},
     ring::{RingRefused, RingRow},
+    second_factor::{FactorRow, HalfSignInRow, StoredSecret},
     sellers::{DealerChange, LocationRow, NewDealer, NewSeller, SellerRow},
     sessions::SessionRow,
     usage::{ClientUse, FormerClient, OfKeys, RefusedClient, SlotUse, UsageRow},

@@ -2,6 +2,8 @@
 //!
 //! Never: a token or a password in a parameter; only digests and hashes come this far.
 
+use std::time::Duration;
+
 use sqlx::FromRow;
 
 use super::{Db, DbError, ScopedTx, Tx, WriteTx, on_db, on_tx, postgres::answered};
@@ -34,6 +36,8 @@ pub struct MemberRow {
     pub role: Role,
     /// Since when.
     pub created_us: Time,
+    /// 1 if it has a second factor, else 0.
+    pub has_factor: i64,
 }
 
 /// What a User is a member of, as the User sees it.
@@ -49,6 +53,21 @@ pub struct MembershipRow {
     pub kind: AccountKind,
     /// How far the User may act for it.
     pub role: Role,
+    /// 1 if the Seller demands a second factor of whoever acts for it, else 0.
+    pub factor_required: i64,
+    /// 1 if the User has one, else 0.
+    pub has_factor: i64,
+}
+
+/// Whether a User has a second factor, as a column; `$user` is where the User's id stands.
+macro_rules! has_factor {
+    ($user:literal) => {
+        concat!(
+            "(SELECT COUNT(*) FROM second_factors f WHERE f.user_id = ",
+            $user,
+            " AND f.confirmed_us IS NOT NULL) AS has_factor"
+        )
+    };
 }
 
 /// What a link is for.
@@ -67,6 +86,13 @@ impl LinkKind {
             Self::Invitation => "invitation",
             Self::Reset => "reset",
         }
+    }
+
+    /// The kind of this name.
+    fn of_name(name: &str) -> Option<Self> {
+        [Self::Invitation, Self::Reset]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
     }
 }
 
@@ -108,9 +134,12 @@ impl Db {
 
     /// The scope's members, owners first.
     pub async fn members(&self, scope: SellerScope) -> Result<Vec<MemberRow>, DbError> {
-        const SQL: &str = "SELECT m.user_id, u.email, m.role, m.created_us \
-             FROM memberships m JOIN users u ON u.id = m.user_id WHERE m.seller_id = $1 \
-             ORDER BY CASE m.role WHEN 'owner' THEN 0 WHEN 'admin' THEN 1 ELSE 2 END, u.email";
+        const SQL: &str = concat!(
+            "SELECT m.user_id, u.email, m.role, m.created_us, ",
+            has_factor!("u.id"),
+            " FROM memberships m JOIN users u ON u.id = m.user_id WHERE m.seller_id = $1 \
+             ORDER BY CASE m.role WHEN 'owner' THEN 0 WHEN 'admin' THEN 1 ELSE 2 END, u.email"
+        );
         Ok(on_db!(self, |pool| sqlx::query_as(SQL)
             .bind(scope.seller())
             .fetch_all(pool)
@@ -119,8 +148,11 @@ impl Db {
 
     /// What a User is a member of, by name.
     pub async fn memberships_of(&self, user: UserId) -> Result<Vec<MembershipRow>, DbError> {
-        const SQL: &str = "SELECT m.seller_id, s.slug, s.name, s.kind, m.role \
-             FROM memberships m JOIN sellers s ON s.id = m.seller_id WHERE m.user_id = $1 ORDER BY s.name, s.slug";
+        const SQL: &str = concat!(
+            "SELECT m.seller_id, s.slug, s.name, s.kind, m.role, s.second_factor_required AS factor_required, ",
+            has_factor!("m.user_id"),
+            " FROM memberships m JOIN sellers s ON s.id = m.seller_id WHERE m.user_id = $1 ORDER BY s.name, s.slug"
+        );
         Ok(on_db!(self, |pool| sqlx::query_as(SQL)
             .bind(user)
             .fetch_all(pool)
@@ -333,6 +365,55 @@ impl WriteTx {
             .execute(conn)
             .await
             .map(|done| done.rows_affected()))?)
+    }
+
+    /// Notes that a link for a new password was asked for, by whoever said that they were this User; `false` if one was since
+    /// this time.
+    pub async fn note_reset_asked(
+        &mut self,
+        user: UserId,
+        at: Time,
+        since: Time,
+    ) -> Result<bool, DbError> {
+        const SQL: &str =
+            "UPDATE users SET reset_asked_us = $2 WHERE id = $1 AND reset_asked_us <= $3";
+        Ok(on_tx!(self, |conn| sqlx::query(SQL)
+            .bind(user)
+            .bind(at)
+            .bind(since)
+            .execute(conn)
+            .await
+            .map(|done| done.rows_affected() == 1))?)
+    }
+
+    /// Gives a link another token, and more time from now on; what kind of link it is, or `None` if it was used, taken back,
+    /// or is too old.
+    pub(super) async fn renew_link(
+        &mut self,
+        present: TokenDigest,
+        new: TokenDigest,
+        now: Time,
+        works_for: impl Fn(LinkKind) -> Duration,
+    ) -> Result<Option<LinkKind>, DbError> {
+        const KIND: &str = "SELECT kind FROM account_links WHERE digest = $1 AND expires_us > $2";
+        const RENEW: &str =
+            "UPDATE account_links SET digest = $2, expires_us = $3 WHERE digest = $1";
+        let kind: Option<String> = on_tx!(self, |conn| sqlx::query_scalar(KIND)
+            .bind(present.0.to_vec())
+            .bind(now)
+            .fetch_optional(conn)
+            .await)?;
+        let Some(kind) = kind.and_then(|kind| LinkKind::of_name(&kind)) else {
+            return Ok(None);
+        };
+        let renewed = on_tx!(self, |conn| sqlx::query(RENEW)
+            .bind(present.0.to_vec())
+            .bind(new.0.to_vec())
+            .bind(now.after(works_for(kind)))
+            .execute(conn)
+            .await
+            .map(|done| done.rows_affected() == 1))?;
+        Ok(renewed.then_some(kind))
     }
 
     /// Notes a failure to sign in, once under each of its subjects.

@@ -14,6 +14,7 @@ use crate::{
     accounts::{
         people::Visitor,
         sessions::{Member, Session, Use},
+        tokens::Token,
     },
     db::DbError,
     ids::SellerId,
@@ -141,6 +142,8 @@ pub struct Browser {
     pub visitor: Visitor,
     /// Its session, if it has one that is still good.
     pub session: Option<Session>,
+    /// The token of a sign-in in it that waits for a code, good or not.
+    pub half: Option<Token>,
 }
 
 impl FromRequestParts<Arc<State>> for Browser {
@@ -149,7 +152,12 @@ impl FromRequestParts<Arc<State>> for Browser {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Problem> {
         let visitor = visitor(parts);
         let session = find_session(&parts.headers, state, &visitor, Use::Counts).await?;
-        Ok(Self { visitor, session })
+        let half = session_cookie::half_token(&parts.headers, &state.services.settings);
+        Ok(Self {
+            visitor,
+            session,
+            half,
+        })
     }
 }
 
@@ -235,17 +243,22 @@ impl SignedIn {
         problem.for_person(&self.session)
     }
 
-    /// The same, of a role that may change things.
+    /// The same, of a role that may change things, and with a second factor where an owner demands one.
     pub fn actor_of_form(&self, form: &Fields) -> Result<Member, Problem> {
-        self.must_act(self.member_of_form(form)?)
+        let member = self.must_have_role(self.member_of_form(form)?)?;
+        if member.lacks_factor() {
+            return Err(self.told(Problem::factor_wanted(&member)));
+        }
+        Ok(member)
     }
 
-    /// The User as a member of the Seller that a page's address names, of a role that may change things.
+    /// The User as a member of the Seller that a page's address names, of a role that may change things. They look at what only
+    /// those may see; for that no second factor is demanded.
     pub fn actor_of_page(&self, query: &Fields) -> Result<Member, Problem> {
-        self.must_act(self.member_of_page(query)?)
+        self.must_have_role(self.member_of_page(query)?)
     }
 
-    fn must_act(&self, member: Member) -> Result<Member, Problem> {
+    fn must_have_role(&self, member: Member) -> Result<Member, Problem> {
         if member.role().may_act() {
             Ok(member)
         } else {

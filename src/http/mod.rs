@@ -105,6 +105,10 @@ pub fn routes() -> Vec<Route> {
         GET   "/.well-known/security.txt"   Visitor   pages::security_txt::get;
         GET   "/login"                      Visitor   pages::login::form;
         POST  "/login"                      Visitor   pages::login::sign_in;
+        GET   "/login/code"                 Visitor   pages::login::code_form;
+        POST  "/login/code"                 Visitor   pages::login::give_code;
+        GET   "/forgot-password"            Visitor   pages::forgotten::form;
+        POST  "/forgot-password"            Visitor   pages::forgotten::ask;
         GET   "/invitation"                 Visitor   pages::links::invitation;
         POST  "/invitation"                 Visitor   pages::links::accept;
         GET   "/reset-password"             Visitor   pages::links::reset;
@@ -129,6 +133,11 @@ pub fn routes() -> Vec<Route> {
         POST  "/dashboard/settings/networks"         SignedIn pages::platforms::set_networks;
         POST  "/dashboard/settings/platforms/grant"  SignedIn pages::platforms::grant;
         POST  "/dashboard/settings/platforms/withdraw" SignedIn pages::platforms::withdraw;
+        POST  "/dashboard/settings/members/second-factor"  SignedIn pages::members::require_factor;
+        POST  "/dashboard/settings/second-factor/begin"    SignedIn pages::second_factor::begin;
+        POST  "/dashboard/settings/second-factor/confirm"  SignedIn pages::second_factor::confirm;
+        POST  "/dashboard/settings/second-factor/codes"    SignedIn pages::second_factor::make_codes;
+        POST  "/dashboard/settings/second-factor/off"      SignedIn pages::second_factor::turn_off;
         POST  "/dashboard/settings/password"         SignedIn pages::account::change_password;
         POST  "/dashboard/settings/sessions/end"     SignedIn pages::account::end_sessions;
         GET   "/dashboard/settings/audit"            SignedIn pages::audit::show;

@@ -15,7 +15,11 @@ use axum::{
 
 use super::pages::{Page, Shell};
 use crate::{
-    accounts::{passwords::PasswordError, people::PersonError, sessions::Session},
+    accounts::{
+        passwords::PasswordError,
+        people::PersonError,
+        sessions::{Member, Session},
+    },
     db::{DbError, Fenced},
 };
 
@@ -99,6 +103,21 @@ impl Problem {
             "Nothing was changed. Settings says why. The marketplace alone can let the account go on.",
         )
         .with_way_on("/dashboard/settings", "Go back to Settings")
+    }
+
+    /// An owner demands a second factor of whoever acts, and the person has none.
+    pub fn factor_wanted(member: &Member) -> Self {
+        let path = format!("/dashboard/settings?seller={}#second-factor", member.slug());
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "This needs a second factor",
+            format!(
+                "Nothing was changed. The owners of {} have decided that whoever acts for it signs in with a second factor, and \
+                 you have none. Set one up in Settings, which takes a minute; until then you can look at everything.",
+                member.name()
+            ),
+        )
+        .with_way_on(path, "Set up a second factor")
     }
 
     /// Something that may work again later. The cause goes to the log.
@@ -207,6 +226,10 @@ impl From<PersonError> for Problem {
             PersonError::Db(error) => error.into(),
             PersonError::NotAllowed => Self::role_forbids(),
             PersonError::SignedOut => Self::sign_in_first("/dashboard/settings"),
+            PersonError::SignInOver => Self {
+                redirect: Some("/login?done=over".into()),
+                ..Self::new(StatusCode::SEE_OTHER, "Sign in", "Sign in anew.")
+            },
             PersonError::DeadLink => Self::new(
                 StatusCode::GONE,
                 "This link works no more",

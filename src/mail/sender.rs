@@ -3,6 +3,9 @@
 //! A try is noted before it begins, and the mail leaves the outbox after it was handed over: a crash in between sends it
 //! once more, under the same Message-ID, and none is lost.
 //!
+//! A mail that brings a link waits without it. The token is made when the mail is sent, and the link answers to it from then on:
+//! a try after one that failed makes another, and the earlier token works no more.
+//!
 //! Never: anything that a key act, a request or the server's end waits for; a recipient, a subject or a body in the log.
 
 use std::time::Duration;
@@ -11,8 +14,13 @@ use tokio::sync::Notify;
 
 use super::transport::{Letter, SendError, Transport};
 use crate::{
+    accounts::{
+        links::{self, INVITATION_WORKS_FOR, RESET_WORKS_FOR},
+        tokens::Token,
+    },
     clock::{Clock, Time},
-    db::{Db, DbError, MailRow},
+    db::{Db, DbError, LinkKind, MailRow},
+    ids::MailId,
 };
 
 /// How often the outbox is looked at when nobody says that there is something in it.
@@ -39,6 +47,8 @@ pub struct Closing {
     pub security_contact: String,
     /// What links begin with; without it none are mailed.
     pub base_url: Option<String>,
+    /// Whether links may be mailed that let somebody in: not into a folder.
+    pub mails_links: bool,
 }
 
 /// See the module.
@@ -92,7 +102,11 @@ impl Sender {
         if !self.db.begin_mail_try(&mail, next_try(&mail, now)).await? {
             return Ok(());
         }
-        match self.transport.send(self.letter(mail)).await {
+        let Some(letter) = self.letter(mail, now).await? else {
+            tracing::info!(mail = %id, "a mail is dropped: the link that it was to bring works no more, or none may be mailed");
+            return self.db.remove_mail(id).await;
+        };
+        match self.transport.send(letter).await {
             Ok(()) => {
                 tracing::info!(mail = %id, "a mail was handed over");
                 self.db.remove_mail(id).await
@@ -108,26 +122,59 @@ impl Sender {
         }
     }
 
-    fn letter(&self, mail: MailRow) -> Letter {
+    /// The mail as it goes out; `None` if it was to bring a link that works no more.
+    async fn letter(&self, mail: MailRow, now: Time) -> Result<Option<Letter>, DbError> {
         let Closing {
             security_contact,
             base_url,
+            mails_links,
         } = &self.closing;
-        let base_url = base_url.as_ref().filter(|_| !mail.page.is_empty());
-        let page = base_url.map_or_else(String::new, |base| {
-            format!("Settings, API Key: {base}{}\n", mail.page)
-        });
-        Letter {
-            id: mail.id,
+        let base_url = base_url.as_deref();
+        let (id, more) = match (&mail.link, base_url) {
+            (Some(_), Some(base)) if *mails_links => match self.link(&mail, base, now).await? {
+                // Of another text, and so another mail, than a try before.
+                Some(link) => (MailId::new(), format!("{link}\n\n")),
+                None => return Ok(None),
+            },
+            (Some(_), _) => return Ok(None),
+            (None, Some(base)) if !mail.page.is_empty() => {
+                (mail.id, format!("Settings, API Key: {base}{}\n", mail.page))
+            }
+            (None, _) => (mail.id, String::new()),
+        };
+        Ok(Some(Letter {
+            id,
             date: mail.created_us,
             recipient: mail.recipient,
             subject: mail.subject,
             text: format!(
-                "{}\n{page}Security contact: {security_contact}\nYou get this mail as an owner of this \
-                 dealer account, or because it is about your own membership.\n",
+                "{}\n{more}Security contact: {security_contact}\nYou get this mail as an owner of this \
+                 dealer account, or because it is about you.\n",
                 mail.body
             ),
-        }
+        }))
+    }
+
+    /// Makes the token of the link that a mail brings, and the link.
+    async fn link(
+        &self,
+        mail: &MailRow,
+        base_url: &str,
+        now: Time,
+    ) -> Result<Option<String>, DbError> {
+        let Ok(token) = Token::generate() else {
+            tracing::error!("the system's random generator failed");
+            return Ok(None);
+        };
+        let works_for = |kind| match kind {
+            LinkKind::Invitation => INVITATION_WORKS_FOR,
+            LinkKind::Reset => RESET_WORKS_FOR,
+        };
+        let renewed = self.db.renew_link_of(mail, token.digest(), now, works_for);
+        Ok(renewed.await?.map(|kind| match kind {
+            LinkKind::Invitation => links::invitation(base_url, &token),
+            LinkKind::Reset => links::reset(base_url, &token),
+        }))
     }
 }
 
@@ -162,6 +209,7 @@ mod tests {
                 body: String::new(),
                 page: String::new(),
                 attempts,
+                link: None,
             };
             next_try(&mail, Time(0)).0 / 60_000_000
         };

@@ -87,6 +87,12 @@ async fn a_form_of_another_site_changes_nothing_whatever_it_posts() {
         .await;
 }
 
+/// Where no mail is sent, whoever forgot their password is told whom to ask.
+fn is_done(asked: &Asked, answer: &Answer) -> bool {
+    let told = asked.path == "/forgot-password" && answer.status == 200;
+    answer.status == 303 || told || answer.text.contains("class=\"secret\"")
+}
+
 #[tokio::test]
 async fn the_same_form_from_our_own_page_does_what_it_says() {
     let dealership = Dealership::new().await;
@@ -99,10 +105,10 @@ async fn the_same_form_from_our_own_page_does_what_it_says() {
     for (turn, route) in posts().into_iter().enumerate() {
         let mut owner = dealership.person("owner", OWN).await;
         dealership.prepare(OWN);
+        dealership.ready_for(route.path, "owner", OWN).await;
         let asked = dealership.account(OWN, "owner").await.request(&route);
         let answer = send(&mut owner, &asked, headers[turn % 3]).await;
-        let done = answer.status == 303 || answer.text.contains("class=\"secret\"");
-        assert!(done, "{asked}: {}", answer.text);
+        assert!(is_done(&asked, &answer), "{asked}: {}", answer.text);
     }
 }
 
@@ -119,6 +125,7 @@ async fn behind_a_proxy_that_changes_the_host_our_public_origins_are_ours_and_no
     for route in posts() {
         let mut owner = dealership.person("owner", OWN).await;
         dealership.prepare(OWN);
+        dealership.ready_for(route.path, "owner", OWN).await;
         let account = dealership.account(OWN, "owner").await;
         let asked = account.request(&route);
         let before = dealership.place.everything().await;
@@ -141,8 +148,11 @@ async fn behind_a_proxy_that_changes_the_host_our_public_origins_are_ours_and_no
             _ => &own,
         };
         let answer = send(&mut owner, &asked, &[("origin", origin)]).await;
-        let done = answer.status == 303 || answer.text.contains("class=\"secret\"");
-        assert!(done, "{asked} from {origin}: {}", answer.text);
+        assert!(
+            is_done(&asked, &answer),
+            "{asked} from {origin}: {}",
+            answer.text
+        );
     }
 }
 

@@ -175,7 +175,9 @@ async fn a_hostile_name_is_in_no_answer() {
             assert_ne!(answer.status, 421);
             assert_says_nothing_of_it(&answer, &format!("{asked}"));
             // What leaves the server is built from what the operator said.
-            if answer.text.contains("class=\"secret\"") {
+            // What a second factor is made of leads nowhere.
+            let is_factor = asked.path.contains("/second-factor/");
+            if answer.text.contains("class=\"secret\"") && !is_factor {
                 assert!(answer.text.contains(&format!("http://{at}/")), "{asked}");
             }
         }

@@ -9,6 +9,7 @@ use crate::support::{
     binary::PASSWORD,
     client::Answer,
     dealership::{About, Asked, Dealership, OTHER, OWN, page_routes},
+    factor::{self, Factor},
     person::{Form, Person},
 };
 
@@ -204,7 +205,7 @@ async fn acts_that_matter(dealership: &Dealership) -> Vec<Asked> {
         .collect();
     // What a Seller says of itself is no such act.
     acts.retain(|asked| !asked.path.ends_with("/profile") && !asked.path.ends_with("/locations"));
-    assert_eq!(acts.len(), 8, "{acts:?}");
+    assert_eq!(acts.len(), 9, "{acts:?}");
     acts
 }
 
@@ -238,7 +239,16 @@ async fn nobody_gets_round_the_question_for_the_password() {
         .change("UPDATE sessions SET confirmed_us = confirmed_us - 901000000")
         .await;
     let before = place.everything().await;
-    for asked in acts_that_matter(&dealership).await {
+    let account = dealership.account(OWN, "owner").await;
+    let own = ["begin", "confirm", "codes"].map(|act| {
+        let found = page_routes().into_iter().find(|route| {
+            route.path == format!("/dashboard/settings/second-factor/{act}").as_str()
+        });
+        account.request(&found.expect("a route"))
+    });
+    let mut acts = acts_that_matter(&dealership).await;
+    acts.extend(own);
+    for asked in acts {
         for fields in [
             &[][..],
             &[("current_password", "")],
@@ -257,6 +267,9 @@ async fn nobody_gets_round_the_question_for_the_password() {
                 ("current_password", anns),
             ],
             &[("confirmed_us", "9999999999999999"), ("is_recent", "true")],
+            // Whoever has no second factor has no code either.
+            &[("current_code", "000000")],
+            &[("current_code", "0000-0000-0000-0000-0000-0000")],
         ] {
             let mut form = asked.form();
             for (name, text) in fields {
@@ -329,6 +342,9 @@ async fn the_seller_that_was_authorised_is_the_one_that_is_acted_on() {
     for n in 0..acts_that_matter(&dealership).await.len() {
         // Each as things stand after the one before.
         dealership.prepare(OWN);
+        if n == 8 {
+            factor::put(place, email, Factor::On).await;
+        }
         let asked = acts_that_matter(&dealership).await.swap_remove(n);
         let own_id = dealership.account(OWN, "owner").await.seller;
         // Named first, the other is what is asked about, and refused.

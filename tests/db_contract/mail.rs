@@ -67,6 +67,7 @@ async fn contract_outbox(db: &Db) {
         body: mail("").body,
         page: mail("").page,
         attempts: 0,
+        link: None,
     };
     assert_eq!(mails[0], whole);
     let all = due(db, after(2)).await;

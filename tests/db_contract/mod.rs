@@ -57,6 +57,7 @@ mod nodes;
 mod people;
 mod platforms;
 mod ring;
+mod second_factor;
 
 contracts! {
     a_schema_is_made_once_and_then_left_alone: contract_migrate;

@@ -48,7 +48,7 @@ fn email(text: &str) -> Email {
 }
 
 /// A User with this address, who is a member of nothing yet.
-async fn user(db: &Db, address: &str) -> UserId {
+pub async fn user(db: &Db, address: &str) -> UserId {
     let id = UserId::new();
     let mut tx = db.begin().await.expect("begins");
     let hash = format!("hash of {address}");
@@ -227,6 +227,7 @@ async fn contract_users(db: &Db) {
         email: "ann@lone.example".into(),
         role: Role::Owner,
         created_us: after(1),
+        has_factor: 0,
     };
     assert_eq!(others, [anns]);
 
@@ -287,6 +288,8 @@ async fn contract_memberships_of(db: &Db) {
         name: name.into(),
         kind: AccountKind::Seller,
         role,
+        factor_required: 0,
+        has_factor: 0,
     });
     assert_eq!(mine, expected);
 }

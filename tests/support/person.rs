@@ -158,6 +158,23 @@ impl Person {
         self.cookies.insert(name, token.to_owned());
     }
 
+    /// The token in the cookie of a sign-in that waits for a code.
+    pub fn half_token(&self) -> Option<&str> {
+        self.cookies.get("truckradar_sign_in").map(String::as_str)
+    }
+
+    pub fn set_half_token(&mut self, token: &str) {
+        let name = "truckradar_sign_in".to_owned();
+        self.cookies.insert(name, token.to_owned());
+    }
+
+    /// Fills the form of `/login/code` and sends it.
+    pub async fn give_code(&mut self, code: &str) -> Answer {
+        let page = self.get("/login/code").await;
+        let form = page.form("/login/code").with("code", code);
+        self.send(&form).await
+    }
+
     /// Presses the button of Settings → API Key, and the one of the page that asks whether to.
     pub async fn generate(&mut self, slug: &str) -> Answer {
         let page = self

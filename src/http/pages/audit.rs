@@ -166,6 +166,7 @@ fn who(entry: &AuditRow) -> String {
         (Some(email), _) => email.clone(),
         (None, Some(hint)) => format!("API key ••••{hint}"),
         (None, None) if is_operator(entry) => MARKETPLACE.to_owned(),
+        (None, None) if entry.actor == "visitor" => "somebody who was not signed in".to_owned(),
         (None, None) => match entry.actor.strip_prefix("user:") {
             Some(user) => former(user),
             None => former(&entry.actor),
@@ -267,6 +268,14 @@ impl Detail {
         }
         if self.has("discarded") {
             lines.push("A next key that was prepared is discarded".to_owned());
+        }
+        match self.text("code") {
+            Some("app") => lines.push("With a code of the app".to_owned()),
+            Some("recovery") => lines.push("With a recovery code".to_owned()),
+            _ => {}
+        }
+        if let Some(left) = self.0["left"].as_i64() {
+            lines.push(format!("Recovery codes left: {left}"));
         }
         if self.has("by_sign_in") {
             lines.push("Somebody signed in in the same browser".to_owned());

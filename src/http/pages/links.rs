@@ -19,9 +19,10 @@ use super::{
         caller::Browser,
         form::{Form, Query},
         problem::{Problem, capital},
-        session_cookie,
     },
-    Page, Shell, see_other, with_cookie,
+    Page, Shell,
+    login::go_on,
+    see_other,
 };
 use crate::accounts::{
     members::Invitation, passwords::PasswordError, people::PersonError, tokens::Token,
@@ -93,10 +94,9 @@ pub async fn accept(
         )
         .await;
     let wrong = match accepted {
-        Ok((session, slug)) => {
-            let cookie = session_cookie::set(&session, &services.settings);
-            let joined = see_other(&format!("/dashboard?seller={slug}"));
-            return Ok(with_cookie(joined, cookie));
+        Ok((admitted, slug)) => {
+            let next = format!("/dashboard?seller={slug}");
+            return Ok(go_on(admitted, &next, &services.settings));
         }
         Err(PersonError::WrongPassword) => "That is not your password.".to_owned(),
         Err(error) => typed_wrong(error)?,

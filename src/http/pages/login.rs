@@ -1,4 +1,4 @@
-//! Signing in and out.
+//! Signing in and out. Where there is a second factor, its code is asked for on a second page.
 //!
 //! Never: an answer that tells whether an account exists; a redirect to anywhere but a page of the dashboard.
 
@@ -21,7 +21,10 @@ use super::{
     },
     Page, Shell, see_other, with_cookie,
 };
-use crate::{accounts::people::PersonError, services::Settings};
+use crate::{
+    accounts::{people::PersonError, sessions::Admitted},
+    services::Settings,
+};
 
 #[derive(Template)]
 #[template(path = "login.html")]
@@ -31,6 +34,16 @@ struct LoginPage<'a> {
     next: &'a str,
     wrong: bool,
     notice: &'a str,
+    sales_contact: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "login_code.html")]
+struct CodePage<'a> {
+    shell: Shell,
+    email: &'a str,
+    next: &'a str,
+    wrong: bool,
     sales_contact: &'a str,
 }
 
@@ -52,6 +65,9 @@ pub async fn form(
     let notice = match query.text("done") {
         "signed-out" => "You are signed out.",
         "password" => "Your password is set. Sign in with it.",
+        "over" => {
+            "This sign-in is over: it waited for too long, or too many codes were not right. Begin anew."
+        }
         _ if query.get("next").is_some() => "Sign in to go on.",
         _ => "",
     };
@@ -88,14 +104,77 @@ pub async fn sign_in(
         )
         .await;
     match signed_in {
-        Ok(token) => {
-            let cookie = session_cookie::set(&token, &services.settings);
-            Ok(with_cookie(see_other(next), cookie))
-        }
+        Ok(admitted) => Ok(go_on(admitted, next, &services.settings)),
         Err(PersonError::WrongPassword) => {
             let mut page = page(&state, email, next, "");
             page.wrong = true;
             page.shell.title = "Sign in: not right".to_owned();
+            Ok(Page::with_status(StatusCode::UNPROCESSABLE_ENTITY, &page))
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// Leads whoever was admitted to a page of the dashboard, or to where a code is asked for on the way there.
+pub fn go_on(admitted: Admitted, next: &str, settings: &Settings) -> Response {
+    match admitted {
+        Admitted::In(token) => with_cookie(see_other(next), session_cookie::set(&token, settings)),
+        Admitted::HalfWay(token) => {
+            let next: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
+            let path = format!("/login/code?next={next}");
+            with_cookie(see_other(&path), session_cookie::set_half(&token, settings))
+        }
+    }
+}
+
+/// The form for the code that follows the password.
+pub async fn code_form(
+    Shared(state): Shared<Arc<State>>,
+    browser: Browser,
+    Query(query): Query,
+) -> Result<Response, Problem> {
+    let next = safe_next(query.text("next"));
+    let Some(half) = &browser.half else {
+        return Ok(see_other("/login"));
+    };
+    let waiting = state.services.people.half_sign_in(half).await?;
+    Ok(Page(code_page(&state, &waiting.email, next)).into_response())
+}
+
+fn code_page<'a>(state: &'a State, email: &'a str, next: &'a str) -> CodePage<'a> {
+    CodePage {
+        shell: Shell::outside("Sign in: code"),
+        email,
+        next,
+        wrong: false,
+        sales_contact: &state.services.settings.sales_contact,
+    }
+}
+
+/// Ends the sign-in with its code.
+pub async fn give_code(
+    Shared(state): Shared<Arc<State>>,
+    browser: Browser,
+    Form(form): Form,
+) -> Result<Response, Problem> {
+    let services = &state.services;
+    let (people, settings) = (&services.people, &services.settings);
+    let next = safe_next(form.text("next"));
+    let Some(half) = &browser.half else {
+        return Ok(see_other("/login"));
+    };
+    let (visitor, before) = (&browser.visitor, browser.session.as_ref());
+    let waiting = people.half_sign_in(half).await?;
+    let done = people.complete_sign_in(half, form.text("code"), visitor, before);
+    match done.await {
+        Ok(token) => {
+            let response = go_on(Admitted::In(token), next, settings);
+            Ok(with_cookie(response, session_cookie::clear_half(settings)))
+        }
+        Err(PersonError::WrongCode) => {
+            let mut page = code_page(&state, &waiting.email, next);
+            page.wrong = true;
+            page.shell.title = "Sign in: code not right".to_owned();
             Ok(Page::with_status(StatusCode::UNPROCESSABLE_ENTITY, &page))
         }
         Err(other) => Err(other.into()),

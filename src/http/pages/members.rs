@@ -41,7 +41,7 @@ struct InvitedPage {
     link: String,
 }
 
-/// Makes an invitation and shows its link once.
+/// Makes an invitation and mails its link, or shows it once where no mail is sent.
 pub async fn invite(
     Shared(state): Shared<Arc<State>>,
     caller: SignedIn,
@@ -76,7 +76,12 @@ async fn make_invitation(
     role: Role,
 ) -> Result<Response, Problem> {
     let services = &state.services;
-    match services.people.invite(member.scope(), email, role).await {
+    let people = &services.people;
+    if services.settings.mails_links {
+        let done = people.invite_by_mail(member.scope(), email, role).await;
+        return finish(state, caller, member, "mailed", done).await;
+    }
+    match people.invite(member.scope(), email, role).await {
         Ok(token) => Ok(Page(InvitedPage {
             shell: Shell::inside("Invitation", Section::Settings, &caller.session, member),
             slug: member.slug().to_owned(),
@@ -166,6 +171,41 @@ pub async fn remove(
     with_recent_password(&state, &caller, &member, &form, act, work).await
 }
 
+/// Demands a second factor of whoever acts for the Seller, or leaves it to them.
+pub async fn require_factor(
+    Shared(state): Shared<Arc<State>>,
+    caller: SignedIn,
+    Form(form): Form,
+) -> Result<Response, Problem> {
+    let member = caller.actor_of_form(&form)?;
+    let required = match form.text("required") {
+        "yes" => true,
+        "no" => false,
+        _ => {
+            let message = "Say whether a second factor is demanded.".to_owned();
+            return wrong(&state, &caller, &member, message, Typed::Nothing).await;
+        }
+    };
+    let (button, what) = match required {
+        true => ("Demand a second factor of members of", "factor-demanded"),
+        false => (
+            "Let members act without a second factor for",
+            "factor-optional",
+        ),
+    };
+    let act = Act {
+        path: "/dashboard/settings/members/second-factor",
+        button: &format!("{button} {}", member.name()),
+        danger: false,
+    };
+    let people = &state.services.people;
+    let work = async {
+        let done = people.require_second_factor(member.scope(), required).await;
+        finish(&state, &caller, &member, what, done).await
+    };
+    with_recent_password(&state, &caller, &member, &form, act, work).await
+}
+
 fn user_of(form: &Fields) -> Result<UserId, ()> {
     form.text("user").parse().map_err(drop)
 }
@@ -190,7 +230,10 @@ async fn refused(
     error: PersonError,
 ) -> Result<Response, Problem> {
     match error {
-        PersonError::IsMember(_) | PersonError::LastOwner | PersonError::NoSuchMember => {
+        PersonError::IsMember(_)
+        | PersonError::LastOwner
+        | PersonError::NoSuchMember
+        | PersonError::NoFactor => {
             let message = format!("{}.", capital(&error.to_string()));
             wrong(state, caller, member, message, Typed::Nothing).await
         }

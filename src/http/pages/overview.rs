@@ -55,7 +55,7 @@ pub async fn show(
         slug: seller.slug,
         name: seller.name,
         plan: seller.plan.as_str(),
-        may_act: member.role().may_act(),
+        may_act: member.may_act(),
         key,
         active: grouped(counts.active),
         sold: grouped(counts.sold),

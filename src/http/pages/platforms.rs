@@ -114,7 +114,9 @@ impl AccessView {
         let now = state.services.clock.now();
         let mut view = Self {
             is_platform: account.kind == AccountKind::Platform,
-            may_change: member.role() == Role::Owner && account.status == AccountStatus::Active,
+            may_change: member.role() == Role::Owner
+                && member.may_act()
+                && account.status == AccountStatus::Active,
             given: Vec::new(),
             open: Vec::new(),
             held: Vec::new(),

@@ -44,6 +44,17 @@ struct SettingsPage<'a> {
     plan: &'static str,
     role: &'static str,
     may_act: bool,
+    /// Whether the role would do, whatever becomes of the second factor.
+    may_inspect: bool,
+    is_owner: bool,
+    has_factor: bool,
+    /// Since when there is a second factor.
+    factor_since: Option<When>,
+    codes_left: i64,
+    factor_required: bool,
+    lacks_factor: bool,
+    /// Whether invitations are mailed.
+    mails_links: bool,
     notice: (&'static str, &'static str),
     wrong: Wrong,
     profile: ProfileForm,
@@ -73,6 +84,7 @@ struct MemberView {
     email: String,
     role: Role,
     since: When,
+    has_factor: bool,
     is_oneself: bool,
     may_be_managed: bool,
 }
@@ -142,6 +154,7 @@ impl Wrong {
             "password" => "Password",
             "platforms" => "Platform access",
             "networks" => "Where the key may be used",
+            "second-factor" => "Second factor",
             _ => "Sessions",
         }
     }
@@ -188,7 +201,19 @@ pub async fn show(
             "networks",
             "Saved. Every server accepts the key from there, and from nowhere else.",
         ),
+        "factor-off" => ("second-factor", "The second factor is turned off."),
+        "kept-codes" => ("second-factor", "The second factor is on."),
+        "factor-demanded" => (
+            "members",
+            "From now on whoever acts here must have a second factor.",
+        ),
+        "factor-optional" => ("members", "Members may act without a second factor."),
+        "mailed" => ("members", "The invitation is on its way by mail."),
         // Where the page of a secret leads when it is reloaded; see app.js.
+        "shown-factor" => (
+            "second-factor",
+            "What was on that page is shown once. It is not kept here.",
+        ),
         "shown" => (
             "api-key",
             "What was on that page is shown once. It is not kept here.",
@@ -240,8 +265,9 @@ async fn render<'a>(
             email: row.email.clone(),
             role: row.role,
             since: When::date(row.created_us, now),
+            has_factor: row.has_factor != 0,
             is_oneself: row.user_id == caller.session.user(),
-            may_be_managed: member.role().may_manage(row.role),
+            may_be_managed: member.may_act() && member.role().may_manage(row.role),
         })
         .collect();
     let invitations = if member.role().may_act() {
@@ -261,6 +287,8 @@ async fn render<'a>(
     let access = AccessView::read(state, member, &seller).await?;
     let networks = NetworksView::read(state, member, &seller, networks).await?;
     let sessions = account::sessions_of(state, caller).await?;
+    let factor = services.db.second_factor(caller.session.user()).await?;
+    let since = factor.and_then(|factor| factor.confirmed_us);
     let settings = &services.settings;
     Ok(Page(SettingsPage {
         shell: Shell::inside("Settings", Section::Settings, &caller.session, member),
@@ -269,7 +297,15 @@ async fn render<'a>(
         name: seller.name.clone(),
         plan: seller.plan.as_str(),
         role: member.role().as_str(),
-        may_act: member.role().may_act(),
+        may_act: member.may_act(),
+        may_inspect: member.role().may_act(),
+        is_owner: member.role() == Role::Owner,
+        has_factor: since.is_some(),
+        factor_since: since.map(|since| When::date(since, now)),
+        codes_left: factor.map_or(0, |factor| factor.codes_left),
+        factor_required: member.factor_required(),
+        lacks_factor: member.lacks_factor(),
+        mails_links: settings.mails_links,
         notice,
         wrong,
         profile,
@@ -290,7 +326,8 @@ async fn render<'a>(
                 email: link.email,
                 role: link.role.map_or("", Role::as_str),
                 expires: When::date(link.expires_us, now),
-                may_be_managed: link.role.is_some_and(|role| member.role().may_manage(role)),
+                may_be_managed: member.may_act()
+                    && link.role.is_some_and(|role| member.role().may_manage(role)),
             })
             .collect(),
         roles: [Role::Viewer, Role::Admin, Role::Owner]

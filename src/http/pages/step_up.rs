@@ -1,8 +1,9 @@
-//! Asking for the password again before an act that matters, when it was given more than a quarter of an hour ago.
+//! Asking for the password again before an act that matters, when it was given more than a quarter of an hour ago. Whoever has a
+//! second factor may give a code of it instead.
 //!
-//! The form that was posted comes back inside the page that asks, so that the act follows the password at once.
+//! The form that was posted comes back inside the page that asks, so that the act follows the answer at once.
 //!
-//! Never: an act done on a password that was not asked for in this very form.
+//! Never: an act done on a password or a code that was not asked for in this very form.
 
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ use crate::accounts::{people::PersonError, sessions::Member};
 
 /// The name of the field in which the password is given.
 pub const PASSWORD: &str = "current_password";
+/// The name of the field in which a code is given.
+pub const CODE: &str = "current_code";
 
 /// How the question went.
 enum StepUp {
@@ -48,6 +51,7 @@ struct StepUpPage<'a> {
     email: &'a str,
     act: &'a Act<'a>,
     fields: Vec<(&'a str, &'a str)>,
+    has_factor: bool,
     wrong: bool,
     back: String,
 }
@@ -84,20 +88,22 @@ async fn step_up(
     if session.is_recent(services.clock.now()) {
         return Ok(StepUp::GoOn(None));
     }
-    let wrong = match form.get(PASSWORD) {
-        None => false,
-        Some(password) => {
-            let confirmed = services.people.confirm(session, password, &caller.visitor);
-            match confirmed.await {
-                Ok(token) => {
-                    let cookie = session_cookie::set(&token, &services.settings);
-                    return Ok(StepUp::GoOn(cookie));
-                }
-                Err(PersonError::WrongPassword) => true,
-                Err(other) => return Err(other.into()),
-            }
-        }
+    let people = &services.people;
+    let given = match (form.get(CODE), form.get(PASSWORD)) {
+        (Some(code), _) => Some(people.confirm_by_code(session, code, &caller.visitor).await),
+        (None, Some(password)) => Some(people.confirm(session, password, &caller.visitor).await),
+        (None, None) => None,
     };
+    let wrong = match given {
+        None => false,
+        Some(Ok(token)) => {
+            let cookie = session_cookie::set(&token, &services.settings);
+            return Ok(StepUp::GoOn(cookie));
+        }
+        Some(Err(PersonError::WrongPassword | PersonError::WrongCode)) => true,
+        Some(Err(other)) => return Err(other.into()),
+    };
+    let factor = services.db.second_factor(session.user()).await?;
     let title = "Confirm that it is you";
     let (shell, back) = match member {
         Some(member) => (
@@ -112,7 +118,11 @@ async fn step_up(
     let page = StepUpPage {
         shell,
         email: session.email(),
-        fields: form.without(PASSWORD).collect(),
+        fields: form
+            .without(PASSWORD)
+            .filter(|(name, _)| *name != CODE)
+            .collect(),
+        has_factor: factor.is_some_and(|factor| factor.confirmed_us.is_some()),
         wrong,
         back,
         act: &act,
