@@ -11,6 +11,7 @@ mod browser;
 mod crash;
 mod db_contract;
 mod docs_examples;
+mod docs_security;
 mod fuzz;
 mod model;
 mod nodes;

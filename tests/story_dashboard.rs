@@ -6,6 +6,7 @@ use crate::support::{
     binary::{PASSWORD, Place, Served},
     browser::{Browser, Gallery, Options, Scheme, WIDTHS},
     client::Client,
+    factor::{code, wrong_code},
     fixtures::{VIN, record, vin},
     person::path_in,
 };
@@ -236,6 +237,110 @@ async fn the_key_page_changes_by_itself_while_it_is_looked_at() {
     assert!(browser.path().await.starts_with("/login"));
 }
 
+/// Looks at a page in both schemes and narrow as well as wide: nothing scrolls sideways, and axe finds nothing.
+async fn looks_well(browser: &mut Browser, gallery: &Gallery, name: &str) {
+    for scheme in [Scheme::Light, Scheme::Dark] {
+        browser.set_scheme(scheme).await;
+        for width in [WIDTHS[0], WIDTHS[2]] {
+            browser.set_width(width).await;
+            let scrolls = browser.scroll_width().await;
+            assert!(
+                scrolls <= u64::from(width),
+                "{name} scrolls sideways at {width}: {scrolls}"
+            );
+            browser.assert_accessible(name).await;
+        }
+    }
+    gallery.take_all(browser, name).await;
+    browser.set_width(WIDTHS[1]).await;
+}
+
+/// What stands in the one element that shows a secret.
+async fn shown(browser: &Browser, id: &str) -> String {
+    let element = browser.find(&format!("[data-testid={id}]")).await;
+    element.text().await
+}
+
+/// The pages of a second factor, for axe and for whoever looks at the pictures; and it works where no script runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_factor_is_set_up_and_used_in_a_browser_and_axe_finds_nothing() {
+    let world = World::new();
+    let mut browser = world.browser(world.here()).await;
+    let gallery = Gallery::from_environment();
+    sign_in(&browser, OWNER).await;
+    let set_up = format!("Set up a second factor for {OWNER}");
+    browser.goto("/dashboard/settings").await;
+    browser.press(&set_up).await;
+    looks_well(&mut browser, &gallery, "factor-begun").await;
+    let secret = shown(&browser, "factor-secret").await.replace(' ', "");
+    browser.fill("code", &wrong_code(&secret)).await;
+    browser.press("Turn the second factor on").await;
+    looks_well(&mut browser, &gallery, "factor-wrong").await;
+    browser.back().await;
+    let source = browser.source().await;
+    assert!(
+        !source.contains(&secret[..4]) && !source.contains("<path"),
+        "shown once: {source}"
+    );
+    browser.goto("/dashboard/settings").await;
+    browser.press(&set_up).await;
+    let secret = shown(&browser, "factor-secret").await.replace(' ', "");
+    browser.fill("code", &code(&secret)).await;
+    browser.press("Turn the second factor on").await;
+    looks_well(&mut browser, &gallery, "recovery-codes").await;
+    let codes = shown(&browser, "recovery-codes").await;
+    let codes: Vec<String> = codes.lines().map(str::to_owned).collect();
+    assert_eq!(codes.len(), 10);
+    browser.press("I have kept the codes").await;
+    browser.back().await;
+    assert!(!browser.source().await.contains(&codes[0]), "shown once");
+    browser.goto("/dashboard/settings").await;
+    browser
+        .click("Turn it off, or move it to another phone")
+        .await;
+    looks_well(&mut browser, &gallery, "settings-factor").await;
+    browser
+        .press("Demand a second factor of members of lone-star")
+        .await;
+    browser.goto("/dashboard/settings").await;
+    looks_well(&mut browser, &gallery, "settings-factor-demanded").await;
+    world
+        .place
+        .change("UPDATE sessions SET confirmed_us = confirmed_us - 901000000")
+        .await;
+    browser.press("Make new recovery codes").await;
+    looks_well(&mut browser, &gallery, "step-up-factor").await;
+
+    // The code after the password.
+    sign_out(&browser).await;
+    browser.fill("email", OWNER).await;
+    browser.fill("password", PASSWORD).await;
+    browser.press("Sign in").await;
+    looks_well(&mut browser, &gallery, "login-code").await;
+    browser.fill("code", "000").await;
+    browser.press("Sign in").await;
+    looks_well(&mut browser, &gallery, "login-code-wrong").await;
+
+    // Whoever has none is told so.
+    browser
+        .goto(&world.invite("ann@lone-star.example", "admin"))
+        .await;
+    browser.fill("password", PASSWORD).await;
+    browser.press("Join lone-star").await;
+    browser.goto("/dashboard/settings").await;
+    looks_well(&mut browser, &gallery, "settings-lacks-factor").await;
+
+    let plain = world.browser(world.here().without_javascript()).await;
+    plain.goto("/login").await;
+    plain.fill("email", OWNER).await;
+    plain.fill("password", PASSWORD).await;
+    plain.press("Sign in").await;
+    assert!(plain.path().await.starts_with("/login/code"));
+    plain.fill("code", &codes[1]).await;
+    plain.press("Sign in").await;
+    assert_eq!(plain.path().await, "/dashboard");
+}
+
 /// Every page and state, for axe in both themes and for whoever looks at the pictures.
 #[tokio::test(flavor = "multi_thread")]
 async fn axe_finds_nothing_on_any_page_in_any_state() {
@@ -245,21 +350,7 @@ async fn axe_finds_nothing_on_any_page_in_any_state() {
     let mut seen = Vec::new();
     macro_rules! look {
         ($name:expr) => {{
-            for scheme in [Scheme::Light, Scheme::Dark] {
-                browser.set_scheme(scheme).await;
-                for width in [WIDTHS[0], WIDTHS[2]] {
-                    browser.set_width(width).await;
-                    let scrolls = browser.scroll_width().await;
-                    assert!(
-                        scrolls <= u64::from(width),
-                        "{} scrolls sideways at {width}: {scrolls}",
-                        $name
-                    );
-                    browser.assert_accessible($name).await;
-                }
-            }
-            gallery.take_all(&mut browser, $name).await;
-            browser.set_width(WIDTHS[1]).await;
+            looks_well(&mut browser, &gallery, $name).await;
             seen.push($name);
         }};
     }
@@ -272,15 +363,19 @@ async fn axe_finds_nothing_on_any_page_in_any_state() {
     look!("login-wrong");
     browser.goto("/nowhere").await;
     look!("not-found");
+    browser.goto("/forgot-password").await;
+    look!("forgotten");
     for (path, name) in [
         ("/docs", "docs"),
         ("/docs/quickstart", "docs-quickstart"),
         ("/docs/authentication", "docs-authentication"),
+        ("/docs/accounts", "docs-accounts"),
         ("/docs/inventory", "docs-inventory"),
         ("/docs/dealers", "docs-dealers"),
         ("/docs/errors", "docs-errors"),
         ("/docs/limits", "docs-limits"),
         ("/docs/scaling", "docs-scaling"),
+        ("/docs/security", "docs-security"),
     ] {
         browser.goto(path).await;
         look!(name);

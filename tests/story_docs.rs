@@ -15,15 +15,17 @@ use crate::support::{
 };
 
 /// The pages of the documentation in their order.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 10] = [
     "/docs",
     "/docs/quickstart",
     "/docs/authentication",
+    "/docs/accounts",
     "/docs/inventory",
     "/docs/dealers",
     "/docs/errors",
     "/docs/limits",
     "/docs/scaling",
+    "/docs/security",
 ];
 
 const CONTACTS: [&str; 4] = [

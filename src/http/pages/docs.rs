@@ -39,7 +39,7 @@ struct Source {
 }
 
 /// In the order in which they are best read.
-const SOURCES: [Source; 8] = [
+const SOURCES: [Source; 10] = [
     Source {
         name: "quickstart",
         about: "From a new account to the first unit listed, in six steps. Start here.",
@@ -49,6 +49,11 @@ const SOURCES: [Source; 8] = [
         name: "authentication",
         about: "Getting an API key, sending it, replacing it, and what to do when it has leaked. For whoever looks after the key.",
         markdown: include_str!("../../../docs/authentication.md"),
+    },
+    Source {
+        name: "accounts",
+        about: "Signing in, the second factor, a forgotten password, and who may do what. For everybody with a sign-in.",
+        markdown: include_str!("../../../docs/accounts.md"),
     },
     Source {
         name: "inventory",
@@ -79,6 +84,11 @@ const SOURCES: [Source; 8] = [
         name: "scaling",
         about: "How this server keeps its promise about dead keys on any number of nodes, what that assumes and costs. For whoever runs one.",
         markdown: include_str!("../../../docs/scaling.md"),
+    },
+    Source {
+        name: "security",
+        about: "What somebody may try, what stops it, and the test that tries it. For whoever has to trust this server.",
+        markdown: include_str!("../../../docs/security.md"),
     },
 ];
 

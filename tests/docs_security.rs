@@ -1,0 +1,85 @@
+//! The table of attacks in `docs/security.md` names tests: each is there, and no row is without one.
+//!
+//! Never: a test named that was renamed or taken away.
+
+use std::{fs, path::Path};
+
+/// Every test and every contract's sentence of the test program, as its sources spell them.
+fn sources() -> String {
+    let mut text = String::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("is there") {
+            let path = entry.expect("is there").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text += &fs::read_to_string(path).expect("is text");
+            }
+        }
+    }
+    text
+}
+
+fn is_test(name: &str, sources: &str) -> bool {
+    let told = [
+        format!("fn {name}("),
+        format!("    {name}: contract_"),
+        format!("\n    {name}\n"),
+    ];
+    told.iter().any(|told| sources.contains(told))
+}
+
+/// What is wrong with a table's rows.
+fn complaints(document: &str, sources: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for line in document.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
+        let [attack, _, tests] = cells.as_slice() else {
+            complaints.push(format!("not three cells: {line}"));
+            continue;
+        };
+        if attack.trim() == "attack" {
+            continue;
+        }
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        if names.is_empty() {
+            complaints.push(format!("no test tries{attack}"));
+        }
+        for name in names {
+            if !is_test(name, sources) {
+                complaints.push(format!("there is no test {name}"));
+            }
+        }
+    }
+    complaints
+}
+
+#[test]
+fn each_attack_is_tried_by_a_test_that_is_there() {
+    let document = include_str!("../docs/security.md");
+    assert!(
+        document
+            .lines()
+            .filter(|line| line.starts_with("| "))
+            .count()
+            > 10
+    );
+    assert_eq!(complaints(document, &sources()), Vec::<String>::new());
+}
+
+#[test]
+fn an_attack_without_a_test_would_be_named() {
+    let sources = "#[test]\nasync fn it_holds() {}\n";
+    let head = "| attack | what stops it | test |\n|---|---|---|\n";
+    for (row, wrong) in [
+        ("| a | b | `it_holds` |", 0),
+        ("| a | b | `it_held` |", 1),
+        ("| a | b | `it_holds`, `it_held` |", 1),
+        ("| a | b | none |", 1),
+        ("| a | `it_holds` |", 1),
+    ] {
+        let found = complaints(&format!("{head}{row}\n"), sources);
+        assert_eq!(found.len(), wrong, "{row}: {found:?}");
+    }
+}
