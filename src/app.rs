@@ -179,6 +179,9 @@ impl App {
         {
             tracing::warn!(%error, "the last counts of usage are lost");
         }
+        if let Err(error) = services.keys.origins.flush(&services.db).await {
+            tracing::warn!(%error, "that browsers sent keys is lost");
+        }
         services.keys.revocation.leave(&services.db).await;
         services.db.close().await;
         tracing::info!("stopped");
@@ -215,6 +218,9 @@ fn background_tasks(services: &Arc<Services>, stop: &watch::Receiver<bool>) -> J
             let own = Arc::clone(&own);
             async move {
                 let now = own.clock.now();
+                if let Err(error) = own.keys.origins.flush(&own.db).await {
+                    tracing::warn!(%error, "that browsers sent keys cannot be written; kept in memory");
+                }
                 if !own.keys.usage.is_due(now) {
                     return;
                 }
@@ -224,6 +230,9 @@ fn background_tasks(services: &Arc<Services>, stop: &watch::Receiver<bool>) -> J
             }
         },
     ));
+
+    let (own, stopped) = (Arc::clone(services), stop.clone());
+    tasks.spawn(async move { own.leaks.read_slips(stopped).await });
 
     let own = Arc::clone(services);
     let watch = async move { incidents::watch(&own.keys).await };
@@ -272,6 +281,7 @@ async fn forget_old(services: &Services) {
             db.forget_audit_addresses_before(used).await,
         ),
         ("incidents", db.forget_incidents_before(used).await),
+        ("signs of leaks", db.forget_leaks_before(done, used).await),
         ("the audit log", db.forget_audit_before(done).await),
         (
             "sessions, sign-ins, links and failures",

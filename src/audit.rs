@@ -112,6 +112,8 @@ acts! {
     KeyDiscarded      "key.discarded"       => Some(Keys),     "Next API key discarded";
     KeyExpired        "key.expired"         => Some(Keys),     "API key expired";
     KeyNetworks       "key.networks"        => Some(Keys),     "Networks of the API key changed";
+    KeyReported       "key.reported"        => Some(Keys),     "API key reported as found";
+    LeakDismissed     "key.leak-dismissed"  => Some(Keys),     "Sign of a leak dismissed";
     MemberInvited     "member.invited"      => Some(Members),  "Invitation made";
     MemberUninvited   "member.uninvited"    => Some(Members),  "Invitation taken back";
     MemberJoined      "member.joined"       => Some(Members),  "Invitation accepted";

@@ -85,6 +85,8 @@ id_types! {
     IncidentId,
     /// What lets one Platform act for one Seller.
     GrantId,
+    /// One sign that a key is where it should not be.
+    LeakId,
     /// One running process; new at every start.
     NodeId,
 }

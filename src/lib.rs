@@ -10,6 +10,7 @@
 //! - [`operator`]: the operator's acts, the same with a server and without.
 //! - [`demo`]: made-up Sellers.
 //! - [`services`]: what handlers and commands share.
+//! - [`leaks`]: keys that were found where they should not be, and who is believed about it.
 //! - [`keys`]: the life of a key. [`keys::lifecycle`], [`keys::revocation`] and [`keys::usage`] act; [`keys::format`],
 //!   [`keys::scope`], [`keys::table`] and [`keys::verify`] are pure.
 //! - [`inventory`]: listings and the five-stage pipeline.
@@ -35,6 +36,7 @@ pub mod http;
 pub mod ids;
 pub mod inventory;
 pub mod keys;
+pub mod leaks;
 pub mod mail;
 pub mod operator;
 pub mod services;

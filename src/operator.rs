@@ -19,7 +19,7 @@ use crate::{
         people::PersonError,
         sellers::{self, CreateSellerError},
     },
-    db::{DbError, KeyRow, OfKeys, SellerRow},
+    db::{DbError, KeyRow, LeakRow, OfKeys, SellerRow},
     inventory::{service::InventoryError, vin::Vin},
     keys::{
         format::{SecretKey, redact},
@@ -35,6 +35,8 @@ const SELLERS_PER_PAGE: i64 = 1_000;
 const CLIENTS_SHOWN: i64 = 50;
 /// Keys in one answer of `key show`.
 const KEYS_SHOWN: i64 = 10;
+/// Signs of leaks that `key identify` looks through, the newest of the Seller's.
+const LEAKS_READ: i64 = 500;
 /// How far back `key show` looks for clients.
 const A_DAY: Duration = Duration::from_secs(86_400);
 /// Characters of a reason at most.
@@ -399,11 +401,18 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
                 }
             };
             match services.db.identify_key(secret.digest()).await? {
-                Some(found) => Ok(json!({"identified": {
-                    "seller": {"id": found.seller_id, "slug": found.slug, "name": found.name},
-                    "key": key_summary(&found.key),
-                    "live": found.key.state == "live",
-                }})),
+                Some(found) => {
+                    services.keys.origins.flush(&services.db).await?;
+                    let scope = authority.scope(found.seller_id);
+                    let mut leaks = services.db.leaks_of(scope, LEAKS_READ).await?;
+                    leaks.retain(|leak| leak.key_id == found.key.id);
+                    Ok(json!({"identified": {
+                        "seller": {"id": found.seller_id, "slug": found.slug, "name": found.name},
+                        "key": key_summary(&found.key),
+                        "live": found.key.state == "live",
+                        "leaks": leaks.iter().map(leak_summary).collect::<Vec<_>>(),
+                    }}))
+                }
                 None => Ok(json!({
                     "identified": null, "reason": "unknown",
                     "message": "a well-formed key, but no Seller's: never made here, or one of those so old that they are forgotten",
@@ -467,6 +476,19 @@ async fn seller_summary(
         "active_listings": services.db.count_listings(scope).await?.active,
         "key": live.map(key_summary),
     }))
+}
+
+fn leak_summary(leak: &LeakRow) -> Value {
+    json!({
+        "finder": leak.finder.as_str(),
+        "place": leak.place,
+        "source": leak.source,
+        "outcome": leak.outcome.as_str(),
+        "times": leak.times,
+        "first_at": leak.first_us,
+        "last_at": leak.last_us,
+        "dismissed_at": leak.dismissed_us,
+    })
 }
 
 fn key_summary(key: &KeyRow) -> Value {

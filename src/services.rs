@@ -12,11 +12,12 @@ use ipnet::IpNet;
 use crate::{
     accounts::people::People,
     clock::Clock,
-    config::{Limits, PublicUrl, RateLimitMode, ServeArgs},
+    config::{KeysUrl, Limits, PublicUrl, RateLimitMode, ServeArgs},
     db::{Db, DbError, NodeCard},
     ids::NodeId,
     inventory::{service::Inventory, validate::Rules},
     keys::Keys,
+    leaks::{LeakRules, Leaks},
 };
 
 /// See the module.
@@ -27,6 +28,8 @@ pub struct Services {
     pub clock: Clock,
     /// Keys.
     pub keys: Arc<Keys>,
+    /// Keys that were found where they should not be.
+    pub leaks: Arc<Leaks>,
     /// Inventory.
     pub inventory: Arc<Inventory>,
     /// The people who sign in.
@@ -48,6 +51,10 @@ pub struct Settings {
     pub security_contact: String,
     /// Whom dealers write to about the rest.
     pub sales_contact: String,
+    /// Where GitHub publishes the keys by which it signs.
+    pub github_keys_url: KeysUrl,
+    /// Whether a key that somebody hands in is killed at once.
+    pub kill_reported_keys: bool,
     /// Days for which client addresses, User-Agents and counts of use are kept.
     pub usage_days: u32,
     /// Days for which the audit log is kept.
@@ -74,6 +81,8 @@ impl Default for Settings {
             rules: Rules::default(),
             security_contact: String::new(),
             sales_contact: String::new(),
+            github_keys_url: KeysUrl::default(),
+            kill_reported_keys: false,
             usage_days: 30,
             audit_days: 365,
             public_urls: Vec::new(),
@@ -104,6 +113,8 @@ impl Settings {
             },
             security_contact: args.security_contact.to_string(),
             sales_contact: args.sales_contact.to_string(),
+            github_keys_url: args.github_keys_url.clone(),
+            kill_reported_keys: args.kill_reported_keys,
             usage_days: args.usage_days,
             audit_days: args.audit_days,
             public_urls: args.public_url.clone(),
@@ -131,8 +142,15 @@ impl Services {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: clock.now(),
         });
+        let keys = Arc::new(Keys::load(db.clone(), clock, node).await?);
+        let rules = LeakRules {
+            github_keys: settings.github_keys_url.clone(),
+            kill_reported: settings.kill_reported_keys,
+            contact: settings.security_contact.clone(),
+        };
         Ok(Self {
-            keys: Arc::new(Keys::load(db.clone(), clock, node).await?),
+            leaks: Arc::new(Leaks::new(Arc::clone(&keys), clock, rules)),
+            keys,
             inventory: Arc::new(Inventory::new(db.clone(), clock, settings.rules)),
             people: Arc::new(People::new(db.clone(), clock)),
             db,

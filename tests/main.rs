@@ -6,6 +6,7 @@
 mod support;
 
 mod alerts;
+mod attack_leaks;
 mod attack_pages;
 mod browser;
 mod crash;
@@ -13,6 +14,7 @@ mod db_contract;
 mod docs_examples;
 mod docs_security;
 mod fuzz;
+mod gitleaks;
 mod model;
 mod nodes;
 mod nodes_live;
@@ -32,6 +34,7 @@ mod story_dealers;
 mod story_docs;
 mod story_erasing;
 mod story_inventory;
+mod story_leaks;
 mod story_mail;
 mod story_pages;
 mod story_people;

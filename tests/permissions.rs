@@ -141,7 +141,7 @@ async fn hammer(stage: Arc<Stage>, client: Client, named: Option<&'static str>, 
     let mut turn = number;
     while !stage.over.load(Ordering::Acquire) {
         turn += 1;
-        let mut request = if turn % 2 == 0 {
+        let mut request = if turn.is_multiple_of(2) {
             let n = stage.next_vin.fetch_add(1, Ordering::Relaxed);
             let mut record = record(&vin(n));
             let generation = stage.generation.load(Ordering::Acquire);

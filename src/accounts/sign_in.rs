@@ -216,7 +216,7 @@ pub(super) fn subject(kind: &str, what: &str) -> String {
 }
 
 /// What one client can choose its address from, by its first address: an IPv6 client has a whole /64.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),

@@ -207,7 +207,8 @@ impl KeyCommand {
                     ("name", print::plain(&found["seller"]["name"])),
                 ];
                 facts.extend(key_facts(key));
-                print::facts(&facts)
+                print::facts(&facts)?;
+                leaks(&found["leaks"])
             }
             Self::Show { seller } => {
                 let answer = perform(
@@ -277,6 +278,21 @@ fn show(seller: &Slug, answer: &Value) -> anyhow::Result<()> {
     print::table(
         &["ADDRESS", "USER-AGENT", "KEY", "ACCEPTED", "401", "LAST"],
         rows,
+    )
+}
+
+/// What is known of where a key was found.
+fn leaks(leaks: &Value) -> anyhow::Result<()> {
+    let leaks = leaks.as_array().map_or(&[][..], Vec::as_slice);
+    if leaks.is_empty() {
+        return Ok(());
+    }
+    let names = ["finder", "source", "place", "outcome", "times", "last_at"];
+    let row = |leak: &Value| names.map(|name| print::plain(&leak[name])).to_vec();
+    print::text("\nFound where it should not be:")?;
+    print::table(
+        &["BY", "KIND", "PLACE", "DONE", "TIMES", "LAST"],
+        leaks.iter().map(row).collect(),
     )
 }
 

@@ -3,6 +3,7 @@
 //! Never: a secret in an option that an environment variable could not carry instead; whatever is on a command line can be
 //! read by every user of the machine.
 
+mod keys_url;
 mod public_url;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -10,7 +11,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum, builder::FalseyValueParser};
 use ipnet::IpNet;
 
-pub use self::public_url::{BadPublicUrl, PublicUrl};
+pub use self::{
+    keys_url::{BadKeysUrl, KeysUrl},
+    public_url::{BadPublicUrl, PublicUrl},
+};
 use crate::{
     accounts::{Email, NameError},
     db::{DbUrl, POSTGRES_CONNECTIONS},
@@ -112,6 +116,21 @@ pub struct ServeArgs {
         value_parser = contact
     )]
     pub sales_contact: Email,
+
+    /// Kill a key that somebody hands in at /keys/report at once. By default its owners and the security contact are told, and
+    /// the key goes on working until one of them replaces it.
+    #[arg(long, env = "TRUCKRADAR_KILL_REPORTED_KEYS", value_parser = FalseyValueParser::new())]
+    pub kill_reported_keys: bool,
+
+    /// Where GitHub publishes the keys by which it signs what its secret scanning finds. Whoever can answer there can have keys
+    /// killed, so https:// only, or http:// to this machine.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TRUCKRADAR_GITHUB_KEYS_URL",
+        default_value_t = KeysUrl::default()
+    )]
+    pub github_keys_url: KeysUrl,
 
     /// The SMTP server that mails are handed to: smtps://USER:PASSWORD@HOST or smtp://USER:PASSWORD@HOST, which wants
     /// STARTTLS. Other users of the machine can read a command line, so give a password by the environment variable.
@@ -364,7 +383,7 @@ mod tests {
 
     #[test]
     fn mails_go_to_one_place_and_are_from_somebody() {
-        let smtp = ["--smtp-url", "smtps://user:secret@mail.example"];
+        let smtp = ["--smtp-url", "smtps://user:hunter2@mail.example"];
         let from = ["--mail-from", "keys@truckradar.example"];
         let folder = ["--mail-folder", "/var/mails"];
         assert_eq!(problems(&smtp), 1);
@@ -375,7 +394,7 @@ mod tests {
         let route = line.serve.mail_route(&DbUrl::Sqlite("/v/t.db".into()));
         for said in [format!("{:?}", line.serve), format!("{route} {route:?}")] {
             assert!(
-                said.contains("mail.example:465") && !said.contains("secret"),
+                said.contains("mail.example:465") && !said.contains("hunter2"),
                 "{said}"
             );
         }

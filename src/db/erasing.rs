@@ -235,6 +235,9 @@ impl ErasureTx {
             .execute(conn)
             .await
             .map(|done| done.rows_affected()))?;
+        if let Some(user) = person.user {
+            self.tx.remove_second_factor(user).await?;
+        }
         let links = on_tx!(self.tx, |conn| sqlx::query(LINKS)
             .bind(email)
             .bind(person.actor())

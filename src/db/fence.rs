@@ -194,6 +194,10 @@ impl WriteTx {
             }
             Authority::Member(user) => self.check_member(user, scope.seller()).await?,
             Authority::Operator => return Ok(()),
+            Authority::Finder(key, _) => match self.is_key_of(scope.seller(), key).await? {
+                true => return Ok(()),
+                false => return Err(Fenced::Key.into()),
+            },
         };
         match on {
             Some(on) if on != kind => Err(Fenced::Kind.into()),

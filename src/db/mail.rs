@@ -163,7 +163,10 @@ impl ScopedTx {
         const SQL: &str = "SELECT email FROM users WHERE id = $1";
         let user: UserId = match self.scope.authority() {
             Authority::Member(user) => user,
-            Authority::Key(_) | Authority::Platform { .. } | Authority::Operator => {
+            Authority::Key(_)
+            | Authority::Platform { .. }
+            | Authority::Operator
+            | Authority::Finder(..) => {
                 return Ok(None);
             }
         };

@@ -14,6 +14,7 @@ mod forget;
 mod incidents;
 mod key_table;
 mod keys;
+mod leaks;
 mod listings;
 mod mail;
 mod nodes;
@@ -51,6 +52,7 @@ pub use self::{
     incidents::Death,
     key_table::{AskedKey, KeyChanges},
     keys::{IdentifiedKey, KeyRow, StagedBecomes, StagedRow},
+    leaks::{BrowserRow, DismissedLeak, LeakRow, NotedLeak},
     listings::{ListingCounts, ListingFilter},
     mail::{Addressees, MailRow, NewMail},
     nodes::{NodeCard, NodeRow},

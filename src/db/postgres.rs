@@ -51,7 +51,7 @@ const SESSION: &str = "SET default_transaction_isolation = 'read committed'; \
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 /// A node that freezes inside a write must not hold its locks for ever.
 const BEGIN_WRITE: &str = "BEGIN; SET LOCAL statement_timeout = '1s'";
-/// How long a change waits for writes in flight, and then for those who were to end but did not; [`BEGIN_CHANGE`] says it to
+/// How long a change waits for writes in flight, and then for those who were to end but did not; `BEGIN_CHANGE` says it to
 /// the server.
 pub const CHANGE_LOCK_TIMEOUT: Duration = Duration::from_secs(4);
 const BEGIN_CHANGE: &str = "BEGIN; SET LOCAL statement_timeout = '4s'";

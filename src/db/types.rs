@@ -11,10 +11,11 @@ use crate::{
     audit::{Act, RecordedAct},
     clock::Time,
     ids::{
-        AuditId, GrantId, IncidentId, KeyId, ListingId, LocationId, MailId, NodeId, SellerId,
-        SessionId, UserId,
+        AuditId, GrantId, IncidentId, KeyId, LeakId, ListingId, LocationId, MailId, NodeId,
+        SellerId, SessionId, UserId,
     },
     inventory::{listing::ListingStatus, vin::Vin},
+    keys::found::{Finder, Outcome},
 };
 
 /// For a type with a text form that `FromStr` reads back.
@@ -57,6 +58,7 @@ as_text! {
     AuditId => |id| id.to_text().into(),
     MailId => |id| id.to_text().into(),
     IncidentId => |id| id.to_text().into(),
+    LeakId => |id| id.to_text().into(),
     SessionId => |id| id.to_text().into(),
     NodeId => |id| id.to_text().into(),
     GrantId => |id| id.to_text().into(),
@@ -68,6 +70,8 @@ as_text! {
     Role => |role| role.as_str().into(),
     Act => |act| act.as_str().into(),
     RecordedAct => |act| act.as_str().into(),
+    Finder => |finder| finder.as_str().into(),
+    Outcome => |outcome| outcome.as_str().into(),
 }
 
 impl<DB: Database> Type<DB> for Time

@@ -7,7 +7,7 @@ use axum::{
     extract::{FromRequest, Request},
     http::{HeaderMap, header},
 };
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -186,6 +186,30 @@ async fn read(headers: &HeaderMap, mut body: Body, limits: Limits) -> Result<Byt
         Err(_) => return Err(too_slow()),
     }
     Ok(bytes.into())
+}
+
+/// The body of a small request, as it came: `most` bytes, which the refusal calls `called`.
+pub async fn read_small(
+    headers: &HeaderMap,
+    body: Body,
+    most: usize,
+    called: &str,
+    limits: Limits,
+) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        let message = format!("The body is larger than {called}. Send less at a time.");
+        ApiError::new(Code::PayloadTooLarge, message)
+    };
+    if announced(headers).is_some_and(|bytes| bytes > most) {
+        return Err(too_large());
+    }
+    let reading = Limited::new(body, most).collect();
+    match tokio::time::timeout(limits.body_pause, reading).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(ApiError::new(Code::ValidationError, "The body broke off.")),
+        Err(_) => Err(too_slow()),
+    }
 }
 
 fn too_slow() -> ApiError {

@@ -341,6 +341,11 @@ async fn admit(
     };
     let record = caller.record();
     *known = Known::Key(record);
+    // Only of a key that is good: whoever has none cannot have anything said about one.
+    if let Some(origin) = request.headers().get(header::ORIGIN) {
+        let at = state.services.clock.now();
+        keys.origins.note(record, origin.as_bytes(), at);
+    }
 
     let policy = policy_of(request);
     let allowance = keys.limits.count(record.key, policy, now);

@@ -254,6 +254,14 @@ impl ApiError {
         .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
+    /// Too much of what everybody may do, for now.
+    pub fn too_many(message: &'static str, retry_after: Duration) -> Self {
+        let seconds = retry_after.as_secs().max(1);
+        Self::new(Code::RateLimited, message)
+            .with_details(json!({"retry_after_seconds": seconds}))
+            .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
     /// Another dealer lists the VIN; says whom to ask.
     pub fn other_dealers_vin(settings: &Settings) -> Self {
         let contact = &settings.sales_contact;
@@ -326,7 +334,8 @@ impl Code {
         match self {
             Self::NotFound => "There is nothing here",
             Self::MethodNotAllowed => "This address cannot do that",
-            Self::HeadersTooLarge => "The request is too large",
+            Self::HeadersTooLarge | Self::PayloadTooLarge => "The request is too large",
+            Self::RateLimited => "Too many at once",
             Self::Unavailable => "This cannot be done at present",
             _ => "Something went wrong",
         }

@@ -12,6 +12,7 @@ use crate::{
         revocation::{CycleOutcome, Figures},
         usage::StatusClass,
     },
+    leaks::figures::{Dealt, FINDERS},
     services::Services,
 };
 
@@ -30,6 +31,8 @@ pub struct Metrics {
     cycles: [IntCounter; 3],
     asked_primary: [IntCounter; 2],
     lapsed_seconds: Counter,
+    leak_reports: [[IntCounter; Dealt::ALL.len()]; FINDERS.len()],
+    github_fetches: [IntCounter; 2],
     trusted: IntGauge,
     epochs_behind: IntGauge,
     nodes: IntGauge,
@@ -111,6 +114,20 @@ impl Metrics {
             ),
             &["outcome"],
         )?;
+        let leak_reports = IntCounterVec::new(
+            Opts::new(
+                "truckradar_leak_reports_total",
+                "Keys that were said to be found where they should not be, by who said so and what came of it",
+            ),
+            &["finder", "outcome"],
+        )?;
+        let github_fetches = IntCounterVec::new(
+            Opts::new(
+                "truckradar_github_keys_fetches_total",
+                "Fetches of the keys by which GitHub signs, by their end",
+            ),
+            &["outcome"],
+        )?;
         let class = |name: &str| requests.with_label_values(&[name]);
         let reason = |name: &str| refused.with_label_values(&[name]);
         let gauge = |name: &str, help: &str| IntGauge::with_opts(Opts::new(name, help));
@@ -142,6 +159,11 @@ impl Metrics {
             cycles: ["renewed", "row_gone", "failed"].map(|end| cycles.with_label_values(&[end])),
             asked_primary: ["answered", "unanswered"]
                 .map(|end| asked_primary.with_label_values(&[end])),
+            leak_reports: FINDERS.map(|finder| {
+                Dealt::ALL
+                    .map(|dealt| leak_reports.with_label_values(&[finder.as_str(), dealt.name()]))
+            }),
+            github_fetches: ["done", "failed"].map(|end| github_fetches.with_label_values(&[end])),
             lapsed_seconds: Counter::new(
                 "truckradar_trust_lapsed_seconds_total",
                 "On PostgreSQL: time for which this node could not trust its keys in memory",
@@ -160,7 +182,9 @@ impl Metrics {
             )?,
             registry,
         };
-        let all: [Box<dyn Collector>; 13] = [
+        let all: [Box<dyn Collector>; 15] = [
+            Box::new(leak_reports),
+            Box::new(github_fetches),
             Box::new(cycles),
             Box::new(asked_primary),
             Box::new(metrics.lapsed_seconds.clone()),
@@ -224,6 +248,15 @@ impl Metrics {
         }
         let (answered, unanswered) = figures.asked();
         for (counter, count) in self.asked_primary.iter().zip([answered, unanswered]) {
+            raise(counter, count);
+        }
+        let leaks = &services.leaks.figures;
+        for (finder, counters) in self.leak_reports.iter().enumerate() {
+            for (counter, count) in counters.iter().zip(leaks.dealt(finder)) {
+                raise(counter, count);
+            }
+        }
+        for (counter, count) in self.github_fetches.iter().zip(leaks.fetches()) {
             raise(counter, count);
         }
         let now = services.clock.boot();

@@ -19,6 +19,7 @@ mod ops;
 mod pages;
 mod path;
 mod problem;
+mod scanning;
 mod server;
 mod session_cookie;
 
@@ -46,6 +47,8 @@ pub enum CallerKind {
     SignedIn,
     /// The holder of a live key that may act for a Seller: the Seller's own, or a Platform's with its grant.
     Seller,
+    /// Whoever found a key: a program of GitHub's, or anybody. No cookie is looked at, and no page is needed.
+    Finder,
     /// Whoever reaches the admin address, which is private.
     Operator,
 }
@@ -73,7 +76,7 @@ pub struct State {
 
 /// Every route there is.
 pub fn routes() -> Vec<Route> {
-    use CallerKind::{Anyone, Operator, Seller, SignedIn, Visitor};
+    use CallerKind::{Anyone, Finder, Operator, Seller, SignedIn, Visitor};
     macro_rules! table {
         ($($method:ident $path:literal $caller:ident $handler:path;)+) => {
             vec![$(Route {
@@ -89,6 +92,7 @@ pub fn routes() -> Vec<Route> {
         GET   "/readyz"                     Anyone    ops::readyz;
         GET   "/metrics"                    Operator  ops::metrics;
         GET   "/nodes"                      Operator  pages::nodes::show;
+        GET   "/leaks"                      Operator  pages::leaks::show;
         GET   "/static/{file}"              Anyone    pages::assets::get;
         GET   "/api/v1/key"                 Seller    api::key::show;
         POST  "/api/v1/inventory"           Seller    api::inventory::post;
@@ -99,10 +103,14 @@ pub fn routes() -> Vec<Route> {
         PATCH "/api/v1/dealers"             Seller    api::dealers::patch;
         GET   "/api/v1/dealers/{slug}"      Seller    api::dealers::get;
 
+        POST  "/secret-scanning/github"     Finder    scanning::github;
+        POST  "/keys/report"                Finder    pages::report::take;
+
         GET   "/"                           Visitor   pages::login::root;
         GET   "/docs"                       Visitor   pages::docs::index;
         GET   "/docs/{page}"                Visitor   pages::docs::page;
         GET   "/.well-known/security.txt"   Visitor   pages::security_txt::get;
+        GET   "/keys/report"                Visitor   pages::report::form;
         GET   "/login"                      Visitor   pages::login::form;
         POST  "/login"                      Visitor   pages::login::sign_in;
         GET   "/login/code"                 Visitor   pages::login::code_form;
@@ -124,16 +132,17 @@ pub fn routes() -> Vec<Route> {
         POST  "/dashboard/settings/api-key/prepare"  SignedIn pages::api_key::prepare;
         POST  "/dashboard/settings/api-key/cut-over" SignedIn pages::api_key::cut_over;
         POST  "/dashboard/settings/api-key/discard"  SignedIn pages::api_key::discard;
+        POST  "/dashboard/settings/api-key/dismiss-leak" SignedIn pages::key_leaks::dismiss;
         POST  "/dashboard/settings/profile" SignedIn  pages::profile::save;
         POST  "/dashboard/settings/locations"        SignedIn pages::profile::save_locations;
         POST  "/dashboard/settings/members/invite"   SignedIn pages::members::invite;
         POST  "/dashboard/settings/members/uninvite" SignedIn pages::members::uninvite;
         POST  "/dashboard/settings/members/role"     SignedIn pages::members::set_role;
         POST  "/dashboard/settings/members/remove"   SignedIn pages::members::remove;
+        POST  "/dashboard/settings/members/second-factor"  SignedIn pages::members::require_factor;
         POST  "/dashboard/settings/networks"         SignedIn pages::platforms::set_networks;
         POST  "/dashboard/settings/platforms/grant"  SignedIn pages::platforms::grant;
         POST  "/dashboard/settings/platforms/withdraw" SignedIn pages::platforms::withdraw;
-        POST  "/dashboard/settings/members/second-factor"  SignedIn pages::members::require_factor;
         POST  "/dashboard/settings/second-factor/begin"    SignedIn pages::second_factor::begin;
         POST  "/dashboard/settings/second-factor/confirm"  SignedIn pages::second_factor::confirm;
         POST  "/dashboard/settings/second-factor/codes"    SignedIn pages::second_factor::make_codes;
@@ -157,7 +166,9 @@ fn router(state: Arc<State>, admits: impl Fn(CallerKind) -> bool) -> Router {
         let handler = match route.caller {
             CallerKind::Visitor | CallerKind::SignedIn => route.handler.layer(protection.clone()),
             // No cookie opens these.
-            CallerKind::Anyone | CallerKind::Seller | CallerKind::Operator => route.handler,
+            CallerKind::Anyone | CallerKind::Seller | CallerKind::Finder | CallerKind::Operator => {
+                route.handler
+            }
         };
         router = router.route(route.path, handler);
     }

@@ -97,6 +97,13 @@ impl SecretKey {
         KeyDigest(Sha256::digest(self.0).into())
     }
 
+    /// The text without this key, and without its random part, which is as good as the whole.
+    pub fn strike(&self, text: &str) -> String {
+        let random = &self.0[PREFIX.len()..PREFIX.len() + RANDOM_CHARS];
+        let random = std::str::from_utf8(random).unwrap_or_default();
+        redact(text).replace(random, "(redacted)")
+    }
+
     /// What a person recognises the key by.
     pub fn hint(&self) -> KeyHint {
         let mut hint = [0u8; 4];
@@ -134,6 +141,26 @@ impl fmt::Debug for KeyHint {
 pub fn digest_presented(text: &[u8]) -> Result<KeyDigest, FormError> {
     let key = check_form(text)?;
     Ok(KeyDigest(Sha256::digest(key).into()))
+}
+
+/// The keys that stand in a text among other things, each once, in their order, at most so many. What is longer than a key is
+/// none.
+pub fn keys_in(text: &str, most: usize) -> Vec<SecretKey> {
+    let mut found: Vec<SecretKey> = Vec::new();
+    for (at, _) in text.match_indices(PREFIX) {
+        let rest = &text.as_bytes()[at..];
+        let word = rest[PREFIX.len()..].iter();
+        let chars = PREFIX.len() + word.take_while(|c| c.is_ascii_alphanumeric()).count();
+        if let Ok(key) = SecretKey::parse(&rest[..chars])
+            && found.iter().all(|other| other.0 != key.0)
+        {
+            found.push(key);
+        }
+        if found.len() == most {
+            break;
+        }
+    }
+    found
 }
 
 fn check_form(text: &[u8]) -> Result<[u8; KEY_CHARS], FormError> {
@@ -253,7 +280,39 @@ mod tests {
         );
     }
 
+    #[test]
+    fn keys_are_found_among_other_text_each_once() {
+        let [a, b, c] = VECTORS;
+        let found = |text: &str, most| -> Vec<String> {
+            let keys = keys_in(text, most).into_iter();
+            keys.map(|key| key.expose().to_owned()).collect()
+        };
+        let text = format!("KEY={a}\n\"{b}\",{a} x{c}");
+        assert_eq!(found(&text, 10), VECTORS);
+        assert_eq!(found(&text, 2), [a, b]);
+        for none in [
+            "",
+            "tr_live_",
+            "tr_live_tr_live_",
+            &format!("{a}0"),
+            &a[..45],
+        ] {
+            assert_eq!(found(none, 10), [""; 0], "{none}");
+        }
+        let key = SecretKey::parse(b.as_bytes()).expect("a published vector is a key");
+        let said = format!("at {b} or {} or {}", &b[8..40], &b[8..39]);
+        let left = format!("at tr_live_(redacted) or (redacted) or {}", &b[8..39]);
+        assert_eq!(key.strike(&said), left);
+    }
+
     proptest! {
+        #[test]
+        fn a_key_is_found_wherever_it_stands(before in ".{0,40}", after in "[^0-9A-Za-z].{0,40}", which in 0usize..3) {
+            let text = format!("{before}{}{after}", VECTORS[which]);
+            let found = keys_in(&text, 3);
+            prop_assert!(found.iter().any(|key| key.expose() == VECTORS[which]));
+        }
+
         #[test]
         fn one_changed_character_is_caught(which in 0usize..3, at in 0usize..KEY_CHARS, to in any::<u8>()) {
             let mut text = VECTORS[which].as_bytes().to_vec();

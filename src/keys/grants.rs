@@ -217,7 +217,7 @@ pub(super) async fn must_own(tx: &mut ScopedTx) -> Result<(), GrantError> {
     let own = match tx.scope().authority() {
         Authority::Operator => return Ok(()),
         Authority::Member(user) => tx.role_of(user).await?,
-        Authority::Key(_) | Authority::Platform { .. } => None,
+        Authority::Key(_) | Authority::Platform { .. } | Authority::Finder(..) => None,
     };
     match own {
         Some(Role::Owner) => Ok(()),

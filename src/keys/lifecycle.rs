@@ -380,7 +380,7 @@ impl Keys {
     }
 
     /// The end of every act on a key: what is too old is forgotten, and whoever looked before is told that it is another one.
-    async fn conclude_key_act(
+    pub(super) async fn conclude_key_act(
         &self,
         turn: Turn<'_>,
         mut tx: ScopedTx,
@@ -484,7 +484,10 @@ async fn tell_owners(
 }
 
 /// The last characters of a key that died, for people to recognise it by.
-async fn hint_of(tx: &mut ScopedTx, key: Option<KeyId>) -> Result<Option<String>, DbError> {
+pub(super) async fn hint_of(
+    tx: &mut ScopedTx,
+    key: Option<KeyId>,
+) -> Result<Option<String>, DbError> {
     match key {
         Some(key) => tx.hint_of(key).await,
         None => Ok(None),

@@ -5,19 +5,23 @@
 //! every node obeys. From then on each request's key is read and judged by [`verify`], from the [`table`] in memory;
 //! what it was used for is counted by [`usage`], read for people by [`cutover`], for all of a person's Sellers by [`ring`], and measured against [`limits`]; and what it may touch is a
 //! [`scope::SellerScope`]. One day it is replaced or expired. Its digest stays among the Seller's last hundred dead keys, so
-//! that a client that still sends it can be named, as [`incidents`] does, and then it is forgotten.
+//! that a client that still sends it can be named, as [`incidents`] does, and then it is forgotten. Where a key is [`found`] that
+//! should not be there, [`leaks`] ends it or tells its owners; that browsers send it, [`origins`] notes.
 //!
 //! Never: a key outside [`format::SecretKey`]; a decision about a key anywhere but in [`verify`].
 
 pub mod clients;
 pub mod cutover;
 pub mod format;
+pub mod found;
 pub mod grant;
 pub mod grants;
 pub mod incidents;
+pub mod leaks;
 pub mod lifecycle;
 pub mod limits;
 pub mod networks;
+pub mod origins;
 pub mod revocation;
 pub mod ring;
 pub mod scope;
@@ -28,7 +32,7 @@ pub mod verify;
 
 use tokio::sync::Notify;
 
-use self::{limits::RateLimits, revocation::Revocation, usage::Usage};
+use self::{limits::RateLimits, origins::Origins, revocation::Revocation, usage::Usage};
 use crate::{
     clock::Clock,
     db::{Db, DbError, NodeCard},
@@ -44,6 +48,8 @@ pub struct Keys {
     pub usage: Usage,
     /// How fast.
     pub limits: RateLimits,
+    /// From which pages browsers sent which key.
+    pub origins: Origins,
     /// Rung when mails were put into the outbox.
     pub mails_due: Notify,
 }
@@ -64,6 +70,7 @@ impl Keys {
             revocation: Revocation::load(&db, node).await?,
             usage: Usage::new(clock.now()),
             limits: RateLimits::default(),
+            origins: Origins::default(),
             mails_due: Notify::new(),
             db,
             clock,

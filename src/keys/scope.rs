@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 
+use super::found::Finder;
 use crate::ids::{KeyId, SellerId, UserId};
 
 /// Proof that the holder may act on exactly one Seller, and on what grounds.
@@ -36,6 +37,9 @@ pub enum Authority {
     Member(UserId),
     /// The marketplace's staff, on the server's own command line.
     Operator,
+    /// Somebody who presented this key whole and says that it was found: about this key of the Seller, and nothing else of
+    /// it.
+    Finder(KeyId, Finder),
 }
 
 /// The marketplace's staff. Only the command line and the demo assume it; the test `tidy` holds them to that.
@@ -99,7 +103,20 @@ impl SellerScope {
                 },
                 ..self
             }),
-            Authority::Platform { .. } | Authority::Member(_) | Authority::Operator => None,
+            Authority::Platform { .. }
+            | Authority::Member(_)
+            | Authority::Operator
+            | Authority::Finder(..) => None,
+        }
+    }
+
+    /// For a key that was presented whole and found in the database by its digest; the test `tidy` holds `keys::leaks` to
+    /// that. Only `keys` can make one, and what it does under it is about that very key.
+    pub(super) fn by_find(seller: SellerId, key: KeyId, finder: Finder) -> Self {
+        Self {
+            seller,
+            authority: Authority::Finder(key, finder),
+            address: None,
         }
     }
 
@@ -121,7 +138,7 @@ impl SellerScope {
         self.authority
     }
 
-    /// Where whoever acts is; `None` for the operator, who is on the server.
+    /// Where whoever acts is; `None` for the operator, who is on the server, and for whoever found a key, who is not kept.
     pub fn address(&self) -> Option<IpAddr> {
         self.address
     }
@@ -132,6 +149,7 @@ impl SellerScope {
             Authority::Key(key) | Authority::Platform { key, .. } => format!("key:{key}"),
             Authority::Member(user) => format!("user:{user}"),
             Authority::Operator => "operator".to_owned(),
+            Authority::Finder(_, finder) => finder.actor().to_owned(),
         }
     }
 }

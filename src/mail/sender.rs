@@ -149,7 +149,7 @@ impl Sender {
             subject: mail.subject,
             text: format!(
                 "{}\n{more}Security contact: {security_contact}\nYou get this mail as an owner of this \
-                 dealer account, or because it is about you.\n",
+                 dealer account, as that contact, or because it is about you.\n",
                 mail.body
             ),
         }))

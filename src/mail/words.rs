@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use super::found::{FoundKey, about_found_key};
 use crate::{
     accounts::Role,
     clock::Time,
@@ -57,12 +58,14 @@ pub enum KeyNews {
         /// Why.
         reason: String,
     },
+    /// A key was found where it should not be, and was killed.
+    Found(FoundKey),
 }
 
 /// The mail about an act on keys. `actor` is the address of who did it; nobody is the marketplace's operator.
 pub fn about_keys(to: &Addressees, news: &KeyNews, actor: Option<&str>, at: Time) -> NewMail {
     let name = without_links(&to.name);
-    let (who, at) = (actor.unwrap_or("the marketplace"), at.utc());
+    let (who, time, at) = (actor.unwrap_or("the marketplace"), at, at.utc());
     let (key, what, means, warning) = match news {
         KeyNews::Generated {
             key,
@@ -141,6 +144,7 @@ pub fn about_keys(to: &Addressees, news: &KeyNews, actor: Option<&str>, at: Time
             ),
             "If you did not expect this, ask the security contact below.",
         ),
+        KeyNews::Found(found) => return about_found_key(to, found, time),
     };
     NewMail {
         subject: format!("The {key} of {name} {what}"),
@@ -153,7 +157,7 @@ pub fn about_keys(to: &Addressees, news: &KeyNews, actor: Option<&str>, at: Time
 }
 
 /// How a key is listed that waited for its cut-over and never came to it.
-const WAITED: &str = "Discarded key, which was prepared and never live";
+pub(super) const WAITED: &str = "Discarded key, which was prepared and never live";
 
 const NOT_YOU: &str = "If this was neither you nor a colleague, somebody else can act for you. Sign in, change your password and \
      end the other sessions, look through the members, regenerate the key, and write to the security contact below.";
@@ -272,12 +276,12 @@ fn calls(count: i64) -> String {
     }
 }
 
-fn shown(hint: &str) -> String {
+pub(super) fn shown(hint: &str) -> String {
     format!("tr_live_••••{hint}")
 }
 
 /// A line of a list of keys; none without a key.
-fn line(what: &str, hint: Option<&String>) -> String {
+pub(super) fn line(what: &str, hint: Option<&String>) -> String {
     hint.map_or_else(String::new, |hint| format!("{what}: {}\n", shown(hint)))
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use reqwest::Method;
 use serde_json::json;
+use sqlx::AssertSqlSafe;
 use truckradar::http::{CallerKind, Route, routes};
 
 use super::{
@@ -70,6 +71,7 @@ pub struct Account {
     staff: String,
     leaver: String,
     session: String,
+    leak: String,
     pub invitation: String,
     pub reset: String,
     platform: String,
@@ -134,6 +136,12 @@ impl Dealership {
         let token = token_in(link.as_str().expect("a link"));
         self.resets.insert(slug, token);
         self.prepare(slug);
+        // As if a browser had sent the key, and that had been written.
+        place.change(AssertSqlSafe(format!(
+            "INSERT INTO leaks (id, seller_id, key_id, finder, place, source, outcome, times, first_us, last_us) \
+             SELECT s.id, s.id, k.id, 'browser', 'https://shop.{slug}.example', '', 'seen', 3, 1, 2 FROM sellers s \
+             JOIN api_keys k ON k.seller_id = s.id AND k.state = 'live' WHERE s.slug = '{slug}'"
+        ))).await;
         self.keys.insert(slug, key);
     }
 
@@ -211,6 +219,11 @@ impl Dealership {
         .fetch_optional(&mut inside)
         .await
         .expect("answers");
+        let leak: Option<String> = sqlx::query_scalar("SELECT id FROM leaks WHERE seller_id = $1")
+            .bind(&seller)
+            .fetch_optional(&mut inside)
+            .await
+            .expect("answers");
         let leaver = users.pop().expect("two");
         Account {
             slug,
@@ -223,6 +236,7 @@ impl Dealership {
             staff: users.pop().expect("one"),
             leaver,
             session: session.unwrap_or_default(),
+            leak: leak.unwrap_or_default(),
             invitation: self.invitations[slug].clone(),
             reset: self.resets[slug].clone(),
             platform: self.platform.clone(),
@@ -286,7 +300,8 @@ impl Account {
                 | "/login/code"
                 | "/forgot-password"
                 | "/docs"
-                | "/.well-known/security.txt",
+                | "/.well-known/security.txt"
+                | "/keys/report",
             ) => (About::Nobody, plain(&[])),
             ("GET", "/docs/{page}") => (About::Nobody, ("/docs/errors".into(), Vec::new())),
             ("GET", "/invitation") => (About::Nobody, with_token(&self.invitation)),
@@ -336,6 +351,9 @@ impl Account {
                 "POST",
                 "/dashboard/settings/api-key/cut-over" | "/dashboard/settings/api-key/discard",
             ) => (About::Seller, sellers(&[("version", &version)])),
+            ("POST", "/dashboard/settings/api-key/dismiss-leak") => {
+                (About::Seller, sellers(&[("leak", &self.leak)]))
+            }
             ("POST", "/dashboard/settings/profile") => (
                 About::Seller,
                 sellers(&[("name", "Taken over"), ("phone", "+1 555 0199")]),

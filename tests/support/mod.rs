@@ -9,6 +9,7 @@ pub mod client;
 pub mod dealership;
 pub mod factor;
 pub mod fixtures;
+pub mod github;
 pub mod history;
 pub mod key_act;
 pub mod own_postgres;

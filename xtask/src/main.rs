@@ -154,12 +154,13 @@ enum Run {
 
 /// The parts of the test program that the second run passes over: what they test is one engine, or none, or is tested on
 /// both by themselves.
-const NOT_ON_BOTH: [&str; 13] = [
+const NOT_ON_BOTH: [&str; 14] = [
     "alerts::",
     "browser::",
     "crash::",
     "db_contract::",
     "fuzz::",
+    "gitleaks::",
     "model::",
     "docs_examples::walk",
     "nodes::",

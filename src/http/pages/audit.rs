@@ -24,7 +24,7 @@ use crate::{
     clock::Time,
     db::{AuditRow, DbError},
     ids::AuditId,
-    keys::revocation::Receipt,
+    keys::{found::Finder, revocation::Receipt},
 };
 
 /// Entries of one page.
@@ -166,6 +166,9 @@ fn who(entry: &AuditRow) -> String {
         (Some(email), _) => email.clone(),
         (None, Some(hint)) => format!("API key ••••{hint}"),
         (None, None) if is_operator(entry) => MARKETPLACE.to_owned(),
+        (None, None) if let Some(finder) = Finder::words_of_actor(&entry.actor) => {
+            finder.to_owned()
+        }
         (None, None) if entry.actor == "visitor" => "somebody who was not signed in".to_owned(),
         (None, None) => match entry.actor.strip_prefix("user:") {
             Some(user) => former(user),
@@ -262,6 +265,9 @@ impl Detail {
         if entry.act == Act::KeyNetworks {
             let from = self.text("networks").unwrap_or("anywhere");
             lines.push(format!("Accepted from {from}"));
+        }
+        for place in self.texts("places") {
+            lines.push(format!("Found: {place}"));
         }
         if let Some(vin) = self.text("vin") {
             lines.push(vin.to_owned());

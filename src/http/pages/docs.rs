@@ -39,7 +39,7 @@ struct Source {
 }
 
 /// In the order in which they are best read.
-const SOURCES: [Source; 10] = [
+const SOURCES: [Source; 11] = [
     Source {
         name: "quickstart",
         about: "From a new account to the first unit listed, in six steps. Start here.",
@@ -49,6 +49,11 @@ const SOURCES: [Source; 10] = [
         name: "authentication",
         about: "Getting an API key, sending it, replacing it, and what to do when it has leaked. For whoever looks after the key.",
         markdown: include_str!("../../../docs/authentication.md"),
+    },
+    Source {
+        name: "leaks",
+        about: "What to do when a key has leaked, what happens by itself, how to hand in a key that you found, and how scanners tell one.",
+        markdown: include_str!("../../../docs/leaks.md"),
     },
     Source {
         name: "accounts",

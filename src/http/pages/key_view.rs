@@ -20,6 +20,7 @@ use crate::{
     keys::{
         clients::is_lump,
         cutover::{CLIENTS_READ, Cutover, Progress, Sign, told_apart},
+        found::Finder,
         scope::SellerScope,
     },
 };
@@ -416,8 +417,9 @@ pub async fn write_counts(state: &State) {
     let (keys, db) = (Arc::clone(&state.services.keys), state.services.db.clone());
     let now = state.services.clock.now();
     let written = run_to_end(async move {
+        let seen = keys.origins.flush(&db).await;
         let written = keys.usage.flush(&db, now).await;
-        written.map_err(Unwritten::Db)
+        seen.and(written).map_err(Unwritten::Db)
     });
     if let Err(error) = written.await {
         tracing::warn!(%error, "counts of usage cannot be written for a page");
@@ -464,8 +466,11 @@ async fn read_traffic(
     Traffic::read(db, scope, live, staged, &all, now).await
 }
 
-/// Whoever the database names as `operator` or `user:ID`, as a person would.
+/// Whoever the database names as `operator`, `user:ID` or a finder of keys, as a person would.
 pub async fn name_of(state: &State, actor: &str) -> Result<String, DbError> {
+    if let Some(finder) = Finder::words_of_actor(actor) {
+        return Ok(finder.to_owned());
+    }
     let Some(user) = actor.strip_prefix("user:") else {
         return Ok(MARKETPLACE.to_owned());
     };

@@ -22,6 +22,7 @@ use super::{
     },
     Page, Shell,
     account::{self, SessionView},
+    key_leaks::{LeakKind, LeakView},
     key_view::{KeyState, KeyView, Origin, ProgressView, SignView},
     platforms::{AccessView, NetworksView},
     profile::{LocationForm, ProfileForm},
@@ -31,7 +32,7 @@ use super::{
 use crate::{
     accounts::{AccountStatus, Role, sessions::Member},
     db::LocationRow,
-    keys::clients::CLIENTS_PER_KEY_AND_HOUR,
+    keys::{clients::CLIENTS_PER_KEY_AND_HOUR, found::Finder},
 };
 
 #[derive(Template)]
@@ -62,6 +63,8 @@ struct SettingsPage<'a> {
     invited_email: String,
     invited_role: String,
     key: KeyView,
+    /// Where keys were found that should not be there.
+    leaks: Vec<LeakView>,
     /// What the forms of the page are about; see `key_live.rs`.
     opened_version: i64,
     locations: Vec<LocationRow>,
@@ -186,6 +189,7 @@ pub async fn show(
             "api-key",
             "The next key is discarded. The present key goes on working.",
         ),
+        "dismissed" => ("api-key", "Dismissed. The audit log has who did it."),
         "invited" => ("members", "The invitation stands."),
         "profile" => ("profile", "The profile is saved."),
         "locations" => ("locations", "The locations are saved."),
@@ -250,6 +254,7 @@ async fn render<'a>(
     let now = services.clock.now();
     let seller = db.seller(scope).await?.ok_or_else(Problem::other_dealers)?;
     let key = KeyView::read(state, member).await?;
+    let leaks = LeakView::read(db, scope, now).await?;
     let locations = db.locations(scope).await?;
     let rows = db.members(scope).await?;
     let managers: Vec<&str> = rows
@@ -314,6 +319,7 @@ async fn render<'a>(
         invited_role: invited.1,
         opened_version: key.version,
         key,
+        leaks,
         locations,
         access,
         networks,

@@ -1,0 +1,101 @@
+//! `POST /secret-scanning/github`: what GitHub's secret scanning found, by the protocol of its partner program.
+//!
+//! Never: a token looked at before GitHub's signature on the whole body was found good; a refusal that says what was wrong.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State as Shared},
+    http::{HeaderMap, HeaderName},
+    response::Response,
+};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use super::{
+    State, api,
+    body::read_small,
+    error::{ApiError, Code},
+};
+use crate::leaks::{Alert, Label, signature::Signed};
+
+const IDENTIFIER: HeaderName = HeaderName::from_static("github-public-key-identifier");
+const SIGNATURE: HeaderName = HeaderName::from_static("github-public-key-signature");
+/// Bytes of a body at most; a match takes some 300.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// Matches of one request at most.
+const ALERTS_MAX: usize = 1_000;
+/// Bodies that are read at the same time: which keys there are is public, so anybody may come this far.
+static BODIES: Semaphore = Semaphore::const_new(8);
+
+/// Kills what is a key of ours, and says of each match whether it is one.
+pub async fn github(
+    Shared(state): Shared<Arc<State>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let leaks = &state.services.leaks;
+    let refused = || {
+        leaks.refuse();
+        ApiError::new(
+            Code::Forbidden,
+            "This address takes what GitHub's secret scanning sends and signs. To report a key that you found, use /keys/report.",
+        )
+    };
+    let (parts, body) = request.into_parts();
+    let signed = signed(&parts.headers).ok_or_else(refused)?;
+    let keys = leaks.github_keys(&signed).await;
+    let keys = keys.map_err(|_| ApiError::unavailable())?;
+    if !keys.iter().any(|key| key.is(&signed.identifier)) {
+        return Err(refused());
+    }
+    let _room = BODIES.try_acquire().map_err(|_| ApiError::unavailable())?;
+    let limits = state.services.settings.limits;
+    let body = read_small(&parts.headers, body, BODY_BYTES_MAX, "1 MiB", limits).await?;
+    if !signed.is_good(&keys, &body) {
+        return Err(refused());
+    }
+    let not_understood = |what: &str| {
+        let message = format!("{what} Nothing was changed.");
+        ApiError::new(Code::ValidationError, message)
+    };
+    let alerts: Vec<Alert> = serde_json::from_slice(&body)
+        .map_err(|_| not_understood("The body is no JSON list of matches."))?;
+    if alerts.len() > ALERTS_MAX {
+        return Err(not_understood("The body has more than 1,000 matches."));
+    }
+    match leaks.github(alerts).await {
+        Ok(labels) => Ok(answer(&labels)),
+        Err(error) => {
+            tracing::error!(%error, "what GitHub found could not be dealt with; it is told to try again");
+            Err(ApiError::unavailable())
+        }
+    }
+}
+
+/// Exactly one of each header.
+fn signed(headers: &HeaderMap) -> Option<Signed> {
+    let one = |name: &HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none())
+    };
+    let (identifier, signature) = (one(&IDENTIFIER)?, one(&SIGNATURE)?);
+    Signed::read(identifier.as_bytes(), signature.as_bytes())
+}
+
+/// The list that GitHub expects: `token_hash` and never `token_raw`, so that no key stands in an answer.
+fn answer(labels: &[Label]) -> Response {
+    let hex = |digest: &[u8; 32]| -> String { digest.iter().map(|b| format!("{b:02x}")).collect() };
+    let label = |is_key| match is_key {
+        true => "true_positive",
+        false => "false_positive",
+    };
+    let list: Vec<_> = labels
+        .iter()
+        .map(|one| {
+            json!({
+                "token_hash": hex(&one.digest), "token_type": one.kind, "label": label(one.is_key),
+            })
+        })
+        .collect();
+    api::body(json!(list).to_string())
+}
