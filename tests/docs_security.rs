@@ -4,10 +4,11 @@
 
 use std::{fs, path::Path};
 
-/// Every test and every contract's sentence of the test program, as its sources spell them.
+/// Every test and every contract's sentence, as the sources spell them: those of the test programs and those beside the code.
 fn sources() -> String {
     let mut text = String::new();
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("tests"), root.join("src")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("is there") {
             let path = entry.expect("is there").path();

@@ -10,6 +10,7 @@ use crate::support::{
     binary::{PASSWORD, Place, Served},
     browser::{Browser, Gallery, Options, Scheme, WIDTHS},
     client::{Answer, Client},
+    factor::code,
     person::{Form, Person, path_in},
 };
 
@@ -146,6 +147,21 @@ async fn a_full_life(world: &World) -> Person {
     place.json(&[&args[..], &[&reason]].concat(), "");
     let mut ann = Person::signed_in(at, ANN, PASSWORD).await;
     assert_eq!(ann.get(settings).await.status, 200);
+    // A platform that she lets act for her dealer; an app that shows codes, and a sign-in that waits for one.
+    let hub = ["platform", "create", "--name", "Hub", "--slug", "hub"];
+    let hub = place.json(&hub, "");
+    let page = ann.get("/dashboard/settings?seller=great-lakes").await;
+    let grant = page.form("/dashboard/settings/platforms/grant");
+    let hub = hub["platform"]["id"].as_str().expect("an id");
+    assert_eq!(ann.send(&grant.with("platform", hub)).await.status, 303);
+    let begin = page.form("/dashboard/settings/second-factor/begin");
+    let shown = ann.send(&begin).await;
+    let confirm = shown.form("/dashboard/settings/second-factor/confirm");
+    let code = code(&shown.shown_secret());
+    let confirmed = ann.send(&confirm.with("code", &code)).await;
+    assert_eq!(confirmed.status, 200, "{}", confirmed.text);
+    let waits = Person::at(at).sign_in(ANN, PASSWORD).await;
+    assert_eq!(waits.status, 303, "{}", waits.text);
     ann
 }
 
@@ -172,6 +188,8 @@ async fn whoever_is_erased_is_named_in_no_table_and_what_they_did_stays_told() {
         "grants.made_by",
         "half_sign_ins.user_id",
         "memberships.user_id",
+        "recovery_codes.user_id",
+        "second_factors.user_id",
         "sessions.user_id",
         "account_links.made_by",
         "api_keys.made_by",
@@ -199,6 +217,7 @@ async fn whoever_is_erased_is_named_in_no_table_and_what_they_did_stays_told() {
     assert_eq!(world.places_of("erasing").await, BTreeSet::new());
     let named = world.places_of(pseudonym).await;
     for place in [
+        "grants.made_by",
         "api_keys.made_by",
         "api_keys.end_reason",
         "staged_keys.made_by",
@@ -453,7 +472,12 @@ async fn every_column_that_may_name_a_person_is_known_to_the_erasure() {
         let marks = ["user", "email", "mail_to", "recipient", "actor", "person"];
         let may = marks.iter().any(|mark| column.contains(mark)) || column.ends_with("_by");
         let name = format!("{table}.{column}");
-        let is_other = ["usage_clients.user_agent", "sessions.user_agent"].contains(&name.as_str());
+        let is_other = [
+            "usage_clients.user_agent",
+            "sessions.user_agent",
+            "sellers.second_factor_required",
+        ]
+        .contains(&name.as_str());
         assert!(
             !may || is_other || known.contains(&name),
             "{name} may name a person: have src/db/erasing.rs see to it, and tell this test"
