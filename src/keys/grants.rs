@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{
     Keys,
-    revocation::Receipt,
+    revocation::{Receipt, Turn},
     scope::{Authority, SellerScope},
 };
 use crate::{
@@ -117,12 +117,7 @@ impl Keys {
         let news = AccountNews::Granted {
             platform: grantee.name,
         };
-        let receipt = self.conclude(turn, tx, &act, about_account(news)).await?;
-        self.file(&act, &receipt).await;
-        Ok(Granted {
-            changed: true,
-            receipt,
-        })
+        self.conclude_grant(turn, tx, &act, news).await
     }
 
     /// Takes a Platform's access to the scope's Seller away. Doing it twice is no error: the second act finds nothing to do.
@@ -157,8 +152,19 @@ impl Keys {
         let news = AccountNews::Withdrawn {
             platform: grantee.name,
         };
-        let receipt = self.conclude(turn, tx, &act, about_account(news)).await?;
-        self.file(&act, &receipt).await;
+        self.conclude_grant(turn, tx, &act, news).await
+    }
+
+    /// The end of both: every node obeys it, the owners are told, and the receipt is filed.
+    async fn conclude_grant(
+        &self,
+        turn: Turn<'_>,
+        tx: ScopedTx,
+        act: &AuditEntry,
+        news: AccountNews,
+    ) -> Result<Granted, GrantError> {
+        let receipt = self.conclude(turn, tx, act, about_account(news)).await?;
+        self.file(act, &receipt).await;
         Ok(Granted {
             changed: true,
             receipt,
