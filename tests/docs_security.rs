@@ -15,11 +15,22 @@ fn sources() -> String {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                text += &fs::read_to_string(path).expect("is text");
+                let source = fs::read_to_string(&path).expect("is text");
+                text += tests_in(&source, path.starts_with(root.join("src")));
             }
         }
     }
     text
+}
+
+/// In a file of the product only what stands below `#[cfg(test)]` may count: a function of the product tries nothing.
+fn tests_in(source: &str, is_product: bool) -> &str {
+    match is_product {
+        true => source
+            .split_once("#[cfg(test)]")
+            .map_or("", |(_, tests)| tests),
+        false => source,
+    }
 }
 
 fn is_test(name: &str, sources: &str) -> bool {
@@ -83,4 +94,12 @@ fn an_attack_without_a_test_would_be_named() {
         let found = complaints(&format!("{head}{row}\n"), sources);
         assert_eq!(found.len(), wrong, "{row}: {found:?}");
     }
+}
+
+#[test]
+fn a_function_of_the_product_is_not_taken_for_a_test() {
+    let source = "fn erase() {}\n#[cfg(test)]\nmod tests {\nfn it_erases() {}\n}";
+    assert!(!is_test("erase", tests_in(source, true)));
+    assert!(is_test("it_erases", tests_in(source, true)));
+    assert!(is_test("erase", tests_in(source, false)));
 }
