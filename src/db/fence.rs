@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use sqlx::FromRow;
 
 use super::{
-    Db, DbError, Fenced, ScopedTx, Tx, WriteTx, on_tx, place_in,
+    Db, DbError, Fenced, ScopedTx, Tx, WritePlace, WriteTx, on_tx, place_in,
     postgres::{For, LOCK_PATIENCE, PgDb, answered},
 };
 use crate::{
@@ -30,18 +30,27 @@ impl Db {
     ///
     /// [`DbError::Fenced`] if not.
     pub async fn begin_write(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
-        self.begin_fenced(scope, AccountKind::Seller).await
+        let place = self.place_to_write().await?;
+        self.begin_fenced(place, scope, AccountKind::Seller).await
     }
 
-    /// The same for a write to a Platform's own rows, such as the Sellers that it brings into being, by its key.
-    pub async fn begin_platform_write(&self, scope: SellerScope) -> Result<ScopedTx, DbError> {
-        self.begin_fenced(scope, AccountKind::Platform).await
+    /// The same for a write to a Platform's own rows, such as the Sellers that it brings into being, by its key, from a
+    /// place that was waited for before.
+    pub async fn begin_platform_write(
+        &self,
+        place: WritePlace,
+        scope: SellerScope,
+    ) -> Result<ScopedTx, DbError> {
+        self.begin_fenced(place, scope, AccountKind::Platform).await
     }
 
-    async fn begin_fenced(&self, scope: SellerScope, on: AccountKind) -> Result<ScopedTx, DbError> {
-        let mut tx = self
-            .begin_after(|db| &db.ordinary_writes, |db| Some(&db.ordinary_writes))
-            .await?;
+    async fn begin_fenced(
+        &self,
+        place: WritePlace,
+        scope: SellerScope,
+        on: AccountKind,
+    ) -> Result<ScopedTx, DbError> {
+        let mut tx = self.begin_at(place).await?;
         let mut owners = vec![scope.seller()];
         if let Authority::Platform { platform, .. } = scope.authority() {
             owners.push(platform);
@@ -120,8 +129,14 @@ impl KeyHolds {
         if self.status != AccountStatus::Active {
             return Err(Fenced::Inactive);
         }
-        match &self.key_networks {
-            Some(networks) if !let_in(networks, address) => Err(Fenced::Elsewhere),
+        if let Some(networks) = &self.key_networks
+            && !let_in(networks, address)
+        {
+            return Err(Fenced::Elsewhere);
+        }
+        // Whether it acts for a Seller or founds one.
+        match self.kind {
+            AccountKind::Platform if self.plan != Plan::Enterprise => Err(Fenced::Plan),
             _ => Ok(()),
         }
     }
@@ -185,9 +200,6 @@ impl WriteTx {
             Authority::Platform { key, platform } => {
                 let found = self.key_holds(key, platform).await?;
                 found.check(scope.address())?;
-                if found.plan != Plan::Enterprise {
-                    return Err(Fenced::Plan.into());
-                }
                 self.check_grant(platform, scope.seller()).await?;
                 // Only Sellers grant.
                 AccountKind::Seller

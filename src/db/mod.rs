@@ -178,6 +178,9 @@ pub struct WriteTx {
     _place: Option<OwnedSemaphorePermit>,
 }
 
+/// A place among those who may write at present, where there is a queue for them. Given back when it is dropped.
+pub struct WritePlace(Option<OwnedSemaphorePermit>);
+
 enum Tx {
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
@@ -331,26 +334,28 @@ impl Db {
     /// Opens a transaction as [`Db::begin`] does, but one that waits for its turn among the others of this kind: for what
     /// people and strangers can cause in any number.
     pub async fn begin_in_turn(&self) -> Result<WriteTx, DbError> {
-        self.begin_after(|db| &db.people_writes, |_| None).await
+        let place = match self {
+            Self::Sqlite(db) => Some(place_in(&db.people_writes).await?),
+            Self::Postgres(_) => None,
+        };
+        self.begin_at(WritePlace(place)).await
     }
 
-    /// Opens a transaction once there is a place in one of the queues.
-    async fn begin_after(
-        &self,
-        of_sqlite: impl FnOnce(&SqliteDb) -> &Arc<Semaphore>,
-        of_postgres: impl FnOnce(&PgDb) -> Option<&Arc<Semaphore>>,
-    ) -> Result<WriteTx, DbError> {
+    /// Waits for a place among dealers' writes. Whoever must wait for something else too before the transaction begins waits
+    /// for this first: what many wait for at once is then waited for here, where no change of a key stands behind them.
+    pub async fn place_to_write(&self) -> Result<WritePlace, DbError> {
         let queue = match self {
-            Self::Sqlite(db) => Some(of_sqlite(db)),
-            Self::Postgres(db) => of_postgres(db),
+            Self::Sqlite(db) => &db.ordinary_writes,
+            Self::Postgres(db) => &db.ordinary_writes,
         };
-        let place = match queue {
-            Some(queue) => Some(place_in(queue).await?),
-            None => None,
-        };
+        Ok(WritePlace(Some(place_in(queue).await?)))
+    }
+
+    /// Opens a transaction that keeps its place until it has ended.
+    async fn begin_at(&self, place: WritePlace) -> Result<WriteTx, DbError> {
         let tx = self.begin().await?;
         Ok(WriteTx {
-            _place: place,
+            _place: place.0,
             ..tx
         })
     }

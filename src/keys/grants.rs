@@ -187,9 +187,10 @@ impl Keys {
         scope: SellerScope,
         dealer: NewDealer,
     ) -> Result<Founded, GrantError> {
+        // The place comes first: whoever founds Sellers by the hundred waits there, and not before every change of a key.
+        let place = self.db.place_to_write().await?;
         let turn = self.turn().await;
-        let mut tx = self.db.begin_platform_write(scope).await?;
-        let granted = tx.is_granted_by(&dealer.slug).await?;
+        let mut tx = self.db.begin_platform_write(place, scope).await?;
         let now = self.clock.now();
         let seller = NewSeller {
             id: SellerId::new(),
@@ -199,8 +200,10 @@ impl Keys {
             kind: AccountKind::Seller,
         };
         match tx.found_seller(&seller, now).await {
-            Err(DbError::Unique) if granted => return Err(GrantError::NameIt(dealer.slug)),
-            Err(DbError::Unique) => return Err(GrantError::SlugTaken(dealer.slug)),
+            Err(DbError::Unique) => {
+                drop((tx, turn));
+                return Err(self.why_taken(scope, dealer.slug).await?);
+            }
             other => other?,
         }
         tx.update_dealer(&dealer.change, now).await?;
@@ -214,6 +217,17 @@ impl Keys {
         Ok(Founded {
             scope: founded,
             receipt,
+        })
+    }
+
+    /// Why a slug could not be had. Asked in a transaction of its own: the same Platform may have founded it this moment, and
+    /// one that ran meanwhile does not see that.
+    async fn why_taken(&self, scope: SellerScope, slug: Slug) -> Result<GrantError, GrantError> {
+        let place = self.db.place_to_write().await?;
+        let mut tx = self.db.begin_platform_write(place, scope).await?;
+        Ok(match tx.is_granted_by(&slug).await? {
+            true => GrantError::NameIt(slug),
+            false => GrantError::SlugTaken(slug),
         })
     }
 }

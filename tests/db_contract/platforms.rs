@@ -2,13 +2,16 @@
 //!
 //! Never: a grant that one engine's fence lets through and the other's does not.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use truckradar::{
     accounts::AccountStatus,
     audit::ActKind,
+    clock::Clock,
     db::{Fenced, NewDealer},
     keys::networks::Networks,
+    operator::{self, Command},
+    services::{Services, Settings},
 };
 
 use super::*;
@@ -295,7 +298,21 @@ async fn contract_told(db: &Db) {
 
 /// Why a write by this scope is fenced; `None` if it is not.
 async fn fence(db: &Db, scope: SellerScope) -> Option<Fenced> {
-    match db.begin_write(scope).await {
+    why_not(db.begin_write(scope).await)
+}
+
+/// The same for a write to a Platform's own rows.
+async fn fence_own(db: &Db, scope: SellerScope) -> Option<Fenced> {
+    why_not(begin_own(db, scope).await)
+}
+
+async fn begin_own(db: &Db, scope: SellerScope) -> Result<ScopedTx, DbError> {
+    let place = db.place_to_write().await.expect("there is a place");
+    db.begin_platform_write(place, scope).await
+}
+
+fn why_not(begun: Result<ScopedTx, DbError>) -> Option<Fenced> {
+    match begun {
         Ok(_) => None,
         Err(DbError::Fenced(why)) => Some(why),
         Err(other) => panic!("{other}"),
@@ -318,10 +335,11 @@ async fn contract_platform_fence(db: &Db) {
     // A Platform's own rows are none of a Seller's.
     let own = key.scope(hub.seller());
     assert_eq!(fence(db, own).await, Some(Fenced::Kind));
-    drop(db.begin_platform_write(own).await.expect("its own rows"));
+    assert_eq!(fence_own(db, own).await, None);
 
     changed(db, hub, async |tx| tx.set_plan(Plan::Starter).await).await;
     assert_eq!(fence(db, by).await, Some(Fenced::Plan));
+    assert_eq!(fence_own(db, own).await, Some(Fenced::Plan));
     changed(db, hub, async |tx| tx.set_plan(Plan::Enterprise).await).await;
     let asleep = AccountStatus::Suspended;
     changed(db, scope, async |tx| tx.set_status(asleep, None).await).await;
@@ -332,8 +350,7 @@ async fn contract_platform_fence(db: &Db) {
     .await;
     changed(db, hub, async |tx| tx.set_status(asleep, None).await).await;
     assert_eq!(fence(db, by).await, Some(Fenced::Inactive));
-    let founds = db.begin_platform_write(own).await.err();
-    assert!(matches!(founds, Some(DbError::Fenced(Fenced::Inactive))));
+    assert_eq!(fence_own(db, own).await, Some(Fenced::Inactive));
     changed(db, hub, async |tx| {
         tx.set_status(AccountStatus::Active, None).await
     })
@@ -389,7 +406,7 @@ async fn contract_found(db: &Db) {
         name: dealer.name.clone(),
         ..new_seller("founded")
     };
-    let mut tx = db.begin_platform_write(own).await.expect("begins");
+    let mut tx = begin_own(db, own).await.expect("begins");
     assert!(!tx.is_granted_by(&slug("founded")).await.expect("answers"));
     tx.found_seller(&new, T).await.expect("is new");
     let founded = tx.scope();
@@ -404,7 +421,7 @@ async fn contract_found(db: &Db) {
         .expect("is there");
     assert_eq!(row.created_by, Some(hub.seller()));
     assert_eq!(fence(db, founded).await, None, "it may act for it");
-    let mut tx = db.begin_platform_write(own).await.expect("begins");
+    let mut tx = begin_own(db, own).await.expect("begins");
     assert!(tx.is_granted_by(&slug("founded")).await.expect("answers"));
     let again = NewSeller {
         id: SellerId::new(),
@@ -462,4 +479,44 @@ async fn contract_show_audit(db: &Db) {
     assert_eq!(seen(scope).await, [shown.id, entry.id]);
     assert_eq!(seen(other).await, [shown.id]);
     assert_eq!(seen(hub).await, [entry.id]);
+}
+
+/// On one file changes of keys come one after another. What a Platform founds waits among the writes, before its turn comes, and
+/// not in it: a leaked key that founds Sellers by the hundred does not keep anybody from killing it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_founding_that_waits_for_its_place_holds_up_no_change_of_a_key() {
+    on_sqlite(async |db| {
+        let (scope, _) = two_sellers(db).await;
+        let hub = platform(db, "feedhub").await;
+        rotate(db, scope, T).await;
+        let (key, _) = rotate(db, hub, T).await;
+        let own = key.scope(hub.seller());
+        let (clock, settings) = (Clock::system(), Settings::default());
+        let services = Services::start(db.clone(), clock, settings, None);
+        let services = services.await.expect("starts");
+
+        let place = db.place_to_write().await.expect("there is a place");
+        let dealer = NewDealer {
+            slug: slug("founded"),
+            name: "Founded".into(),
+            change: DealerChange::default(),
+            locations: Vec::new(),
+        };
+        let keys = Arc::clone(&services.keys);
+        let founding = beside(db, async move |_| keys.found_seller(own, dealer).await);
+        let mut founding = std::pin::pin!(founding);
+        let waits = tokio::time::timeout(Duration::from_millis(200), &mut founding);
+        assert!(waits.await.is_err(), "there is one place, and it is taken");
+        let expire = Command::KeyExpire {
+            seller: slug("lone-star"),
+            reason: "leaked".into(),
+        };
+        let expired = operator::perform(&services, expire).await;
+        assert!(expired.is_ok(), "{expired:?}");
+        assert!(!founding.is_finished(), "it waits still");
+        drop(place);
+        let founded = founding.await.expect("does not panic");
+        assert!(founded.is_ok(), "{:?}", founded.err());
+    })
+    .await;
 }
