@@ -443,27 +443,30 @@ fn forwarded_address(
     trusted: impl Fn(IpAddr) -> bool,
 ) -> IpAddr {
     let mut address = peer;
+    // By bytes: a hop that is no text was put there by a client and must not hide the ones that proxies added after it.
     let hops = headers
         .get_all(X_FORWARDED_FOR)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .collect::<Vec<_>>();
     for hop in hops.into_iter().rev() {
         if !trusted(address) {
             break;
         }
-        // Some proxies add a port.
-        let parsed = hop
-            .parse::<IpAddr>()
-            .or_else(|_| hop.parse::<SocketAddr>().map(|with_port| with_port.ip()));
-        match parsed {
-            Ok(parsed) => address = parsed.to_canonical(),
-            Err(_) => break,
+        match std::str::from_utf8(hop).ok().and_then(address_of_hop) {
+            Some(hop) => address = hop,
+            None => break,
         }
     }
     address
+}
+
+fn address_of_hop(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    // Some proxies add a port.
+    let with_port = || hop.parse::<SocketAddr>().map(|with_port| with_port.ip());
+    let address = hop.parse::<IpAddr>().or_else(|_| with_port()).ok()?;
+    Some(address.to_canonical())
 }
 
 fn add_limit_headers(headers: &mut HeaderMap, policy: Policy, allowance: Allowance) {
@@ -516,7 +519,7 @@ mod tests {
             for value in forwarded {
                 headers.append(
                     X_FORWARDED_FOR,
-                    HeaderValue::from_str(value).expect("a value"),
+                    HeaderValue::from_bytes(value.as_bytes()).expect("a value"),
                 );
             }
             forwarded_address(peer.parse().expect("an address"), &headers, trusted).to_string()
@@ -535,6 +538,10 @@ mod tests {
         );
         assert_eq!(read("10.0.0.1", &["junk, 10.0.0.3"]), "10.0.0.3");
         assert_eq!(read("10.0.0.1", &["::ffff:198.51.100.1"]), "198.51.100.1");
+        // What a client sends that is no text hides nobody.
+        assert_eq!(read("10.0.0.1", &["é, 198.51.100.1"]), "198.51.100.1");
+        assert_eq!(read("10.0.0.1", &["é", "198.51.100.1"]), "198.51.100.1");
+        assert_eq!(read("10.0.0.1", &["198.51.100.1, é"]), "10.0.0.1");
     }
 
     #[test]
