@@ -107,16 +107,27 @@ impl KeyCaller {
         let own = self.0.record().seller;
         let is_own = match named(&parts.headers) {
             Named::Id(id) => id == own,
-            Named::Slug(slug) => {
-                let seller = state.services.db.seller(self.own_scope()).await?;
-                seller.is_some_and(|seller| seller.slug == slug)
-            }
+            Named::Slug(slug) => self.is_own_slug(slug, state).await?,
             Named::Nobody | Named::Unreadable => false,
         };
         match is_own {
             true => Ok(()),
             false => Err(Forbidden::NotGranted.into()),
         }
+    }
+
+    /// Whether this is the caller's own slug. Slugs never change, so the database is asked once.
+    async fn is_own_slug(&self, slug: &str, state: &State) -> Result<bool, ApiError> {
+        let own = self.0.record().seller;
+        if let Some(own) = state.own_slugs.get(&own) {
+            return Ok(*own == *slug);
+        }
+        let Some(seller) = state.services.db.seller(self.own_scope()).await? else {
+            return Ok(false);
+        };
+        let is_own = seller.slug == slug;
+        state.own_slugs.insert(own, seller.slug.into());
+        Ok(is_own)
     }
 }
 

@@ -30,11 +30,12 @@ use axum::{
     http::Method,
     routing::{MethodFilter, MethodRouter, on},
 };
+use quick_cache::sync::Cache;
+use tokio::sync::watch;
 
 use self::pages::key_live::Streams;
 pub use self::{certificate::Certificate, metrics::Metrics, server::Server};
-use crate::services::Services;
-use tokio::sync::watch;
+use crate::{ids::SellerId, services::Services};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +73,12 @@ pub struct State {
     streams: Arc<Streams>,
     /// Says when the server stops; an answer that has no end of its own ends then.
     stopping: watch::Receiver<bool>,
+    /// The slugs of Sellers whose own keys named them.
+    own_slugs: Cache<SellerId, Arc<str>>,
 }
+
+/// Slugs kept, each some 200 bytes.
+const OWN_SLUGS_MAX: usize = 16_384;
 
 /// Every route there is.
 pub fn routes() -> Vec<Route> {

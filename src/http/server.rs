@@ -16,6 +16,7 @@ use axum_server::{
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use hyper_util::rt::TokioTimer;
+use quick_cache::sync::Cache;
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -23,7 +24,7 @@ use tokio::{
 use tower::Service;
 
 use super::{
-    CallerKind, Certificate, Metrics, State,
+    CallerKind, Certificate, Metrics, OWN_SLUGS_MAX, State,
     edge::{Edge, Side},
     router,
 };
@@ -100,6 +101,7 @@ impl Server {
             metrics,
             streams: Arc::default(),
             stopping: self.stopping.subscribe(),
+            own_slugs: Cache::new(OWN_SLUGS_MAX),
         });
         let serve = |listener, side, tls: Option<RustlsConfig>, connections_max| {
             let router = router(Arc::clone(&state), move |caller| match side {
