@@ -129,11 +129,19 @@ fn a_history_that_breaks_the_rule_is_told() {
 /// What the clients share.
 struct Stage {
     over: AtomicBool,
-    /// Which time the permission is there: writes are marked with it.
+    /// What is checked, in one word: writes are marked with it, so that none is taken for another check's.
+    mark: String,
+    /// Which time the permission is there: writes are marked with that too.
     generation: AtomicU64,
     made: AtomicU64,
     next_vin: AtomicU64,
     calls: Mutex<Vec<Call>>,
+}
+
+impl Stage {
+    fn mark_of(&self, generation: u64) -> String {
+        format!("{}-{generation}-", self.mark)
+    }
 }
 
 async fn hammer(stage: Arc<Stage>, client: Client, named: Option<&'static str>, number: u64) {
@@ -145,7 +153,7 @@ async fn hammer(stage: Arc<Stage>, client: Client, named: Option<&'static str>, 
             let n = stage.next_vin.fetch_add(1, Ordering::Relaxed);
             let mut record = record(&vin(n));
             let generation = stage.generation.load(Ordering::Acquire);
-            record["source_provider_id"] = json!(format!("time-{generation}-"));
+            record["source_provider_id"] = json!(stage.mark_of(generation));
             client
                 .request(Method::POST, "/api/v1/inventory")
                 .json(&record)
@@ -245,6 +253,7 @@ impl Market {
     ) {
         let stage = Arc::new(Stage {
             over: AtomicBool::new(false),
+            mark: told.replace(' ', "-"),
             generation: AtomicU64::new(0),
             made: AtomicU64::new(0),
             next_vin: AtomicU64::new(0),
@@ -268,14 +277,14 @@ impl Market {
         };
         let mut inside = self.place.look_inside().await;
         let mut turns = Vec::new();
-        for round in 0..rounds() {
+        for round in 0..rounds() as u64 {
             calls().await;
             for gives in [false, true] {
                 if gives {
                     stage.generation.fetch_add(1, Ordering::Release);
                 }
                 let rows = "SELECT COUNT(*) FROM listings WHERE fields LIKE $1";
-                let mark = format!("%\"time-{round}-\"%");
+                let mark = format!("%\"{}\"%", stage.mark_of(round));
                 let mut landed = async || {
                     let count = sqlx::query_scalar(rows).bind(&mark).fetch_one(&mut inside);
                     count.await.expect("answers")

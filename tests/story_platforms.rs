@@ -4,6 +4,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use truckradar::http::{CallerKind, routes};
 
 use crate::support::{
     binary::{Place, Served},
@@ -14,7 +15,7 @@ use crate::support::{
 
 const SELLER: &str = "truckradar-seller";
 
-/// A marketplace with two platforms and some dealers, each of whom stands differently to the first.
+/// A marketplace with a platform and some dealers, each of whom stands differently to it.
 struct Market {
     served: Served,
     place: Place,
@@ -154,6 +155,25 @@ fn endpoints(slug: &str) -> Vec<(Method, String, Value)> {
     ]
 }
 
+/// No endpoint that a platform's key may reach is missing in the tables.
+#[test]
+fn the_tables_have_every_endpoint() {
+    let known = endpoints("some-slug");
+    for route in routes() {
+        if route.caller != CallerKind::Seller {
+            continue;
+        }
+        let path = route
+            .path
+            .replace("{vin}", VIN)
+            .replace("{slug}", "some-slug");
+        let is_known = |(method, known, _): &(Method, String, Value)| {
+            *method == route.method && *known == path
+        };
+        assert!(known.iter().any(is_known), "{} {path}", route.method);
+    }
+}
+
 fn told(answer: &Answer) -> (u16, String) {
     let code = match answer.status.is_success() {
         true => String::new(),
@@ -166,6 +186,35 @@ fn told(answer: &Answer) -> (u16, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_platforms_key_acts_for_who_granted_it_and_for_nobody_else_at_any_endpoint() {
     let market = Market::open().await;
+    // Another dealer's platform is nobody to this one, and the other way round.
+    create_platform(&market.place, "rival");
+    let rival = Client::new(
+        market.served.api,
+        Some(&platform_key(&market.place, "rival")),
+    );
+    assert_eq!(market.grant("others", "rival").await.status, 303);
+    for (slug, wanted) in [
+        ("others", (200, "")),
+        ("granted", (403, "FORBIDDEN")),
+        ("withdrawn", (403, "FORBIDDEN")),
+        ("asleep", (403, "FORBIDDEN")),
+    ] {
+        for (method, path, body) in endpoints(slug) {
+            let answer = ask(&rival, method.clone(), &path, Some(slug), &body).await;
+            let case = format!("the rival's {method} {path} for {slug}: {}", answer.text);
+            assert_eq!(told(&answer), (wanted.0, wanted.1.to_owned()), "{case}");
+        }
+    }
+    let vin = json!({"vin": VIN, "status": "sold"});
+    ask(
+        &rival,
+        Method::PATCH,
+        "/api/v1/inventory",
+        Some("others"),
+        &vin,
+    )
+    .await;
+
     let client = market.client();
     let founded = ask(
         &client,
@@ -368,7 +417,6 @@ async fn nobody_gives_access_but_an_owner_of_the_dealer() {
             [("seller", seller), ("platform", &*id)],
         )
     };
-    let before = place.everything().await;
     for role in ["admin", "viewer"] {
         let email = format!("{role}@others.example");
         let mut member = Person::invited(place, at, "others", &email, role).await;
@@ -380,8 +428,9 @@ async fn nobody_gives_access_but_an_owner_of_the_dealer() {
     }
     // Another dealer's owner; and the platform's own people.
     let mut stranger = Person::owner_of(at, "granted").await;
-    assert_eq!(stranger.send(&form(others)).await.status, 403);
     let mut people = Person::invited(place, at, "feedhub", "ann@feedhub.example", "owner").await;
+    let before = place.everything().await;
+    assert_eq!(stranger.send(&form(others)).await.status, 403);
     assert_eq!(people.send(&form(others)).await.status, 403);
     let own = form(&platform_id(place, "feedhub"));
     assert_eq!(people.send(&own).await.status, 404);
@@ -392,7 +441,7 @@ async fn nobody_gives_access_but_an_owner_of_the_dealer() {
         &Value::Null,
     );
     assert_eq!(answer.await.status, 403);
-    drop(before);
+    place.assert_unchanged(&before, "those who may not").await;
     // What is no platform cannot be given access, nor one that may not act.
     let mut owner = Person::owner_of(at, "others").await;
     for (platform, told) in [

@@ -20,10 +20,11 @@ use sqlx::AnyConnection;
 
 use self::judge::{Call, Landed, Life, Span, judge};
 use crate::support::{
-    binary::Place,
+    binary::{Place, Served},
     client::Client,
     fixtures::{VIN, record, vin},
     full,
+    github::{GitHub, alert},
     key_act::KeyAct::{self, CutOver, Discard, Expire, Generate, Prepare},
 };
 
@@ -142,7 +143,9 @@ impl History {
 
     /// The keys that an act kills.
     fn dying(&self, act: KeyAct) -> impl Iterator<Item = usize> + use<> {
-        let live = act.replaces().then_some(self.live);
+        // One that died without another in its place dies once.
+        let is_alive = self.lives[self.live].dead.is_none();
+        let live = (is_alive && (act.replaces() || act == Expire)).then_some(self.live);
         let staged = self.staged.filter(|_| act != CutOver);
         live.into_iter().chain(staged)
     }
@@ -162,8 +165,7 @@ impl History {
             Generate => self.live = newest,
             CutOver => self.live = staged.expect("was prepared"),
             Prepare => self.staged = Some(newest),
-            Discard => {}
-            Expire => unreachable!("a Seller keeps a live key here"),
+            Discard | Expire => {}
         }
         if act.replaces() {
             self.lives[self.live].live = Some(span);
@@ -347,6 +349,119 @@ fn assert_worth_judging(calls: &[Call], lives: &[Life]) {
     assert!(
         used.len() > once_live * 9 / 10,
         "nearly every key was used: {told}"
+    );
+}
+
+/// A key that GitHub found: from the moment that GitHub is answered it is dead on every node, the next key with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_key_that_github_found_is_accepted_once_github_is_answered() {
+    let rounds = if full() { 200 } else { 20 };
+    let (github, place) = (GitHub::start(), Place::new());
+    let keys_url = github.url();
+    // On a server that they share there are two nodes; a file has one.
+    let count = if place.is_on_postgres() { 2 } else { 1 };
+    let nodes: Vec<Served> = (0..count)
+        .map(|_| place.serve(&["--github-keys-url", &keys_url]))
+        .collect();
+    place.create_seller("lone-star");
+    let make = async |act: KeyAct| {
+        let invoked = Instant::now();
+        let made = act.quickly(&place).await;
+        let key = made["key"].as_str().expect("a key").to_owned();
+        let returned = Instant::now();
+        (key, Span { invoked, returned })
+    };
+    let (first, generated) = make(Generate).await;
+    let mut history = History::new(generated);
+    let client = Client::new(nodes[0].api, Some(&first));
+    assert_eq!(
+        client.post("/api/v1/inventory", &record(VIN)).await.status,
+        200
+    );
+    let stage = Arc::new(Stage {
+        keys: RwLock::new(Keys {
+            made: vec![first],
+            live: 0,
+        }),
+        calls: Mutex::default(),
+        over: AtomicBool::new(false),
+        next_vin: AtomicU64::new(1),
+    });
+    let mut clients = tokio::task::JoinSet::new();
+    for (number, node) in (0..6).zip(nodes.iter().cycle()) {
+        let client = Client::new(node.api, None);
+        clients.spawn(hammer(Arc::clone(&stage), client, number, number >= 3));
+    }
+    let mut database = place.look_inside().await;
+    let writes = async || {
+        let before = stage.next_vin.load(Ordering::Relaxed);
+        while stage.next_vin.load(Ordering::Relaxed) < before + WRITES_AFTER_EACH_ACT {
+            tokio::task::yield_now().await;
+        }
+    };
+    for (round, node) in (0..rounds).zip(nodes.iter().cycle()) {
+        // Every other time there is a next key, which dies with the live one.
+        if round % 2 == 1 {
+            let (key, span) = make(Prepare).await;
+            history.add(Prepare, span);
+            stage.keys.write().expect("not poisoned").made.push(key);
+            writes().await;
+        }
+        if let Some(staged) = history.staged {
+            history.landed[staged].while_staged = rows_of(&mut database, staged).await;
+        }
+        let dying: Vec<usize> = history.dying(Expire).collect();
+        let found = stage.keys.read().expect("not poisoned").made[history.live].clone();
+        let body = json!([alert(&found, "https://github.com/octocat/hello")]).to_string();
+        let invoked = Instant::now();
+        let told = Client::new(node.api, None);
+        let answer = told.send(github.signer.request(&told, &body)).await;
+        let returned = Instant::now();
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        for key in dying {
+            history.landed[key].at_return = rows_of(&mut database, key).await;
+        }
+        history.add(Expire, Span { invoked, returned });
+        writes().await;
+        let (key, span) = make(Generate).await;
+        history.add(Generate, span);
+        let mut keys = stage.keys.write().expect("not poisoned");
+        keys.made.push(key);
+        keys.live = history.live;
+        drop(keys);
+        writes().await;
+    }
+    stage.over.store(true, Ordering::Release);
+    while let Some(client) = clients.join_next().await {
+        client.expect("no client failed");
+    }
+    let calls = std::mem::take(&mut *stage.calls.lock().expect("not poisoned"));
+    let History {
+        lives, mut landed, ..
+    } = history;
+    for (key, landed) in landed.iter_mut().enumerate() {
+        landed.at_end = rows_of(&mut database, key).await;
+        if lives[key].dead.is_none() {
+            landed.at_return = landed.at_end;
+        }
+    }
+    let broken = judge(&calls, &lives, &landed);
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    let used: HashSet<_> = calls
+        .iter()
+        .filter(|call| call.accepted() && call.write)
+        .map(|call| call.key)
+        .collect();
+    let refused = calls.iter().filter(|call| call.status == 401).count();
+    println!(
+        "{} calls, {refused} refused, {} keys wrote",
+        calls.len(),
+        used.len()
+    );
+    assert!(
+        used.len() > rounds * 9 / 10 && refused > rounds * 5,
+        "too few calls: {} keys wrote, {refused} calls refused",
+        used.len()
     );
 }
 
