@@ -126,12 +126,15 @@ async fn demo(mut args: ServeArgs) -> anyhow::Result<()> {
          curl -i {api}/api/v1/inventory/{} \\\n    \
          -H \"Authorization: Bearer {}\"\n\n\
          {}\n\
+         Who works for many dealers has all their keys on one page. Sign in as {} with the same\n\
+         password, and look at All keys.\n\n\
          Acts on a key are mailed to its owner ({}).\n",
         welcome.email,
         welcome.password,
         demo::EXAMPLE_VIN,
         welcome.key.expose(),
         what_to_do(&next_key, &database, clients.is_some()),
+        welcome.vendor,
         args.mail_route(&database),
     ))?;
     drop(welcome);

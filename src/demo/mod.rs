@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 
 use crate::{
     accounts::{
-        AccountKind, Email, Plan, Slug, passwords::Password, sellers::create_seller, tokens::Token,
+        AccountKind, Email, Plan, Role, Slug, passwords::Password, sellers::create_seller,
+        tokens::Token,
     },
+    audit::Act,
     clock::Time,
-    db::{Db, DbError, NewSeller},
-    ids::{KeyId, ListingId, SellerId},
+    db::{AuditEntry, Db, DbError, NewSeller},
+    ids::{KeyId, ListingId, SellerId, UserId},
     inventory::{
         listing::{Listing, ListingStatus},
         validate::{self, Rules},
@@ -33,6 +35,8 @@ const SELLERS: [(&str, &str, &str, &str, usize); 2] = [
         16,
     ),
 ];
+/// Somebody of a vendor of dealer-management systems, who looks after the keys of them all.
+const VENDOR: &str = "keys@dealer-systems.example";
 /// The unit that the documentation's examples ask for; the first Seller lists it.
 pub const EXAMPLE_VIN: &str = "3ALHCYFE3LDLM8435";
 /// Characters of the owners' password: short enough to type, and still random.
@@ -216,7 +220,9 @@ pub struct Welcome {
     pub key: SecretKey,
     /// The address of that Seller's owner.
     pub email: String,
-    /// The owner's password, made for this run.
+    /// The address of who works for all the Sellers.
+    pub vendor: &'static str,
+    /// The password of everybody here, made for this run.
     pub password: String,
 }
 
@@ -229,12 +235,14 @@ pub async fn fill(services: &Services) -> anyhow::Result<Welcome> {
         .take(PASSWORD_CHARS)
         .collect();
     let mut first = None;
+    let mut sellers = Vec::new();
     for (at, (slug, name, city, state, units)) in SELLERS.into_iter().enumerate() {
         let owner: Email = owner_of(slug).parse()?;
         let slug: Slug = slug.parse()?;
         let (db, clock) = (&services.db, &services.clock);
         let created =
             create_seller(db, clock, slug, name, owner, Password::new(&password, &[])?).await?;
+        sellers.push(created.seller);
         let scope = authority.scope(created.seller);
         let models = if at == 0 { &TRUCKS[..] } else { &TRAILERS[..] };
         let mut records: Vec<Value> = (0..units as u64)
@@ -252,11 +260,33 @@ pub async fn fill(services: &Services) -> anyhow::Result<Welcome> {
         first.get_or_insert(made.secret);
     }
     let key = first.ok_or_else(|| anyhow::anyhow!("the demo has no Seller"))?;
+    add_vendor(services, &sellers, Password::new(&password, &[])?).await?;
     Ok(Welcome {
         key,
         email: owner_of(SELLERS[0].0),
+        vendor: VENDOR,
         password,
     })
+}
+
+/// Lets the vendor in, as if each owner's invitation had been accepted.
+async fn add_vendor(
+    services: &Services,
+    sellers: &[SellerId],
+    password: Password,
+) -> anyhow::Result<()> {
+    let (vendor, now) = (UserId::new(), services.clock.now());
+    let hash = password.hash().await?;
+    let mut tx = services.db.begin().await?;
+    tx.insert_user(vendor, &VENDOR.parse()?, &hash, now).await?;
+    for seller in sellers {
+        tx.insert_membership(vendor, *seller, Role::Admin, now)
+            .await?;
+        let entry = AuditEntry::of_operator(now, Act::MemberJoined).on_seller(*seller);
+        let entry = entry.about(vendor).with(json!({ "role": Role::Admin }));
+        tx.append_audit(&entry).await?;
+    }
+    Ok(tx.commit().await?)
 }
 
 /// Fills an empty database with `sellers` Sellers, each with a live key and `listings` listings; answers the keys.

@@ -131,6 +131,16 @@ async fn a_demo_prints_what_to_paste_and_leaves_nothing_behind() {
             && !changed_over.iter().any(|client| refused.contains(client))
     })
     .await;
+    // Who works for both dealers finds the key of each on one page.
+    let (_, rest) = said.split_once("Sign in as keys@").expect("a vendor");
+    let (vendor, _) = rest.split_once(' ').expect("words");
+    let vendor = format!("keys@{vendor}");
+    let mut vendor = Person::signed_in(address, &vendor, password).await;
+    let keys = vendor.get("/dashboard/keys").await.words();
+    for dealer in ["Lone Star Trucks", "Great Lakes Trailers"] {
+        assert!(keys.contains(dealer), "{keys}");
+    }
+
     let answer = paste(&curl, "", place.path()).assert_done();
     assert!(answer.out.starts_with("HTTP/1.1 401"), "{answer:?}");
     assert!(answer.out.contains("\"revoked\""), "{answer:?}");
