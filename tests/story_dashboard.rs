@@ -4,7 +4,7 @@
 
 use crate::support::{
     binary::{PASSWORD, Place, Served},
-    browser::{Browser, Gallery, Options, Scheme, WIDTHS},
+    browser::{Browser, Gallery, Options},
     client::Client,
     factor::{code, wrong_code},
     fixtures::{VIN, record, vin},
@@ -237,24 +237,6 @@ async fn the_key_page_changes_by_itself_while_it_is_looked_at() {
     assert!(browser.path().await.starts_with("/login"));
 }
 
-/// Looks at a page in both schemes and narrow as well as wide: nothing scrolls sideways, and axe finds nothing.
-async fn looks_well(browser: &mut Browser, gallery: &Gallery, name: &str) {
-    for scheme in [Scheme::Light, Scheme::Dark] {
-        browser.set_scheme(scheme).await;
-        for width in [WIDTHS[0], WIDTHS[2]] {
-            browser.set_width(width).await;
-            let scrolls = browser.scroll_width().await;
-            assert!(
-                scrolls <= u64::from(width),
-                "{name} scrolls sideways at {width}: {scrolls}"
-            );
-            browser.assert_accessible(name).await;
-        }
-    }
-    gallery.take_all(browser, name).await;
-    browser.set_width(WIDTHS[1]).await;
-}
-
 /// What stands in the one element that shows a secret.
 async fn shown(browser: &Browser, id: &str) -> String {
     let element = browser.find(&format!("[data-testid={id}]")).await;
@@ -271,11 +253,15 @@ async fn a_second_factor_is_set_up_and_used_in_a_browser_and_axe_finds_nothing()
     let set_up = format!("Set up a second factor for {OWNER}");
     browser.goto("/dashboard/settings").await;
     browser.press(&set_up).await;
-    looks_well(&mut browser, &gallery, "factor-begun").await;
+    gallery
+        .assert_looks_well(&mut browser, "factor-begun")
+        .await;
     let secret = shown(&browser, "factor-secret").await.replace(' ', "");
     browser.fill("code", &wrong_code(&secret)).await;
     browser.press("Turn the second factor on").await;
-    looks_well(&mut browser, &gallery, "factor-wrong").await;
+    gallery
+        .assert_looks_well(&mut browser, "factor-wrong")
+        .await;
     browser.back().await;
     let source = browser.source().await;
     assert!(
@@ -287,7 +273,9 @@ async fn a_second_factor_is_set_up_and_used_in_a_browser_and_axe_finds_nothing()
     let secret = shown(&browser, "factor-secret").await.replace(' ', "");
     browser.fill("code", &code(&secret)).await;
     browser.press("Turn the second factor on").await;
-    looks_well(&mut browser, &gallery, "recovery-codes").await;
+    gallery
+        .assert_looks_well(&mut browser, "recovery-codes")
+        .await;
     let codes = shown(&browser, "recovery-codes").await;
     let codes: Vec<String> = codes.lines().map(str::to_owned).collect();
     assert_eq!(codes.len(), 10);
@@ -298,28 +286,36 @@ async fn a_second_factor_is_set_up_and_used_in_a_browser_and_axe_finds_nothing()
     browser
         .click("Turn it off, or move it to another phone")
         .await;
-    looks_well(&mut browser, &gallery, "settings-factor").await;
+    gallery
+        .assert_looks_well(&mut browser, "settings-factor")
+        .await;
     browser
         .press("Demand a second factor of members of lone-star")
         .await;
     browser.goto("/dashboard/settings").await;
-    looks_well(&mut browser, &gallery, "settings-factor-demanded").await;
+    gallery
+        .assert_looks_well(&mut browser, "settings-factor-demanded")
+        .await;
     world
         .place
         .change("UPDATE sessions SET confirmed_us = confirmed_us - 901000000")
         .await;
     browser.press("Make new recovery codes").await;
-    looks_well(&mut browser, &gallery, "step-up-factor").await;
+    gallery
+        .assert_looks_well(&mut browser, "step-up-factor")
+        .await;
 
     // The code after the password.
     sign_out(&browser).await;
     browser.fill("email", OWNER).await;
     browser.fill("password", PASSWORD).await;
     browser.press("Sign in").await;
-    looks_well(&mut browser, &gallery, "login-code").await;
+    gallery.assert_looks_well(&mut browser, "login-code").await;
     browser.fill("code", "000").await;
     browser.press("Sign in").await;
-    looks_well(&mut browser, &gallery, "login-code-wrong").await;
+    gallery
+        .assert_looks_well(&mut browser, "login-code-wrong")
+        .await;
 
     // Whoever has none is told so.
     browser
@@ -328,7 +324,9 @@ async fn a_second_factor_is_set_up_and_used_in_a_browser_and_axe_finds_nothing()
     browser.fill("password", PASSWORD).await;
     browser.press("Join lone-star").await;
     browser.goto("/dashboard/settings").await;
-    looks_well(&mut browser, &gallery, "settings-lacks-factor").await;
+    gallery
+        .assert_looks_well(&mut browser, "settings-lacks-factor")
+        .await;
 
     let plain = world.browser(world.here().without_javascript()).await;
     plain.goto("/login").await;
@@ -350,7 +348,7 @@ async fn axe_finds_nothing_on_any_page_in_any_state() {
     let mut seen = Vec::new();
     macro_rules! look {
         ($name:expr) => {{
-            looks_well(&mut browser, &gallery, $name).await;
+            gallery.assert_looks_well(&mut browser, $name).await;
             seen.push($name);
         }};
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::{
     binary::{PASSWORD, Place, Served},
-    browser::{Browser, Gallery, Options, Scheme, WIDTHS},
+    browser::{Browser, Gallery, Options},
     client::{Answer, Client},
     factor::code,
     person::{Form, Person, path_in},
@@ -631,14 +631,6 @@ async fn the_page_of_a_member_of_nothing_is_legible_and_accessible() {
         ("/dashboard", "dashboard-of-nothing"),
     ] {
         browser.goto(path).await;
-        for scheme in [Scheme::Light, Scheme::Dark] {
-            browser.set_scheme(scheme).await;
-            for width in [WIDTHS[0], WIDTHS[2]] {
-                browser.set_width(width).await;
-                assert!(browser.scroll_width().await <= u64::from(width), "{name}");
-                browser.assert_accessible(name).await;
-            }
-        }
-        gallery.take_all(&mut browser, name).await;
+        gallery.assert_looks_well(&mut browser, name).await;
     }
 }

@@ -10,7 +10,7 @@ use sqlx::AssertSqlSafe;
 
 use crate::support::{
     binary::{Place, Served, assert_same_rows},
-    browser::{Browser, Gallery, Options, Scheme, WIDTHS},
+    browser::{Browser, Gallery, Options},
     client::{Answer, Client},
     person::{Form, Person},
 };
@@ -589,37 +589,20 @@ async fn the_page_and_the_switcher_are_legible_and_accessible() {
     let mut browser = Browser::start(Options::at(world.served.api)).await;
     let gallery = Gallery::from_environment();
     sign_in(&browser).await;
-    macro_rules! look {
-        ($name:expr) => {{
-            for scheme in [Scheme::Light, Scheme::Dark] {
-                browser.set_scheme(scheme).await;
-                for width in [WIDTHS[0], WIDTHS[2]] {
-                    browser.set_width(width).await;
-                    let scrolls = browser.scroll_width().await;
-                    assert!(
-                        scrolls <= u64::from(width),
-                        "{} at {width}: {scrolls}",
-                        $name
-                    );
-                    browser.assert_accessible($name).await;
-                }
-            }
-            gallery.take_all(&mut browser, $name).await;
-            browser.set_width(WIDTHS[1]).await;
-        }};
-    }
     browser.goto("/dashboard/keys").await;
-    look!("keys");
+    gallery.assert_looks_well(&mut browser, "keys").await;
     browser.goto("/dashboard/keys?show=prepared").await;
-    look!("keys-prepared");
+    gallery
+        .assert_looks_well(&mut browser, "keys-prepared")
+        .await;
     browser.goto("/dashboard/keys?q=nowhere").await;
-    look!("keys-none");
+    gallery.assert_looks_well(&mut browser, "keys-none").await;
     browser.goto("/dashboard/account").await;
-    look!("account");
+    gallery.assert_looks_well(&mut browser, "account").await;
     let dealer = format!("/dashboard?seller={}", slug(12));
     browser.goto(&dealer).await;
     open_switcher(&browser).await;
-    look!("switcher");
+    gallery.assert_looks_well(&mut browser, "switcher").await;
     // Two rows at 360 px, whatever the dealer's name.
     browser.set_width(360).await;
     for path in [dealer.as_str(), "/dashboard/keys", "/dashboard/account"] {

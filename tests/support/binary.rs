@@ -17,6 +17,7 @@ use sqlx::{
     sqlite::SqliteConnectOptions,
 };
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
 use super::postgres;
 
@@ -40,6 +41,9 @@ pub struct Place {
     server: Option<String>,
     /// That database, if it is this place's own.
     own: Option<postgres::Database>,
+    /// What [`Place::rows`] found in the database at first: its schema does not change under a story, and PostgreSQL takes
+    /// long to tell of it.
+    columns: OnceCell<Vec<Column>>,
 }
 
 impl Place {
@@ -61,6 +65,7 @@ impl Place {
             folder,
             server: None,
             own: None,
+            columns: OnceCell::new(),
         }
     }
 
@@ -192,10 +197,11 @@ impl Place {
 
     async fn rows(&self, is_told: impl Fn(&str, &str) -> bool) -> Vec<String> {
         let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (table, column, text) in self.columns().await {
-            if is_told(&table, &column) {
+        let columns = self.columns.get_or_init(|| self.columns());
+        for (table, column, text) in columns.await {
+            if is_told(table, column) {
                 let quoted = format!("'{column}=' || {text}");
-                tables.entry(table).or_default().push(quoted);
+                tables.entry(table.clone()).or_default().push(quoted);
             }
         }
         let mut inside = self.look_inside().await;

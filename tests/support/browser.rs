@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     chromium::{Chromedriver, Household},
+    full,
     webdriver::{Answer, Element, Session},
 };
 
@@ -553,6 +554,30 @@ impl Gallery {
         Self {
             folder: Some(folder.to_owned()),
         }
+    }
+
+    /// Looks at the page as it may be shown: nothing scrolls sideways, and axe finds nothing. Light on a large window and dark
+    /// on a telephone; in the full form both on both. The browser is 1024 wide and as light as before afterwards.
+    pub async fn assert_looks_well(&self, browser: &mut Browser, name: &str) {
+        let [narrow, middle, wide] = WIDTHS;
+        let scheme = browser.options.scheme;
+        let mut looks = vec![(Scheme::Light, wide), (Scheme::Dark, narrow)];
+        if full() {
+            looks.extend([(Scheme::Light, narrow), (Scheme::Dark, wide)]);
+        }
+        for (scheme, width) in looks {
+            browser.set_scheme(scheme).await;
+            browser.set_width(width).await;
+            let scrolls = browser.scroll_width().await;
+            assert!(
+                scrolls <= u64::from(width),
+                "{name} scrolls sideways at {width}: {scrolls}"
+            );
+            browser.assert_accessible(name).await;
+        }
+        self.take_all(browser, name).await;
+        browser.set_scheme(scheme).await;
+        browser.set_width(middle).await;
     }
 
     /// A picture of the page as the browser shows it now: `<name>-<light|dark>-<width>.png`.

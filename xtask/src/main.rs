@@ -28,6 +28,9 @@ use scratch::Scratch;
 /// How often the tests are looked after while they run.
 const POLL: Duration = Duration::from_millis(100);
 
+/// By which cargo's tests are told how many may run at once.
+const THREADS: &str = "RUST_TEST_THREADS";
+
 /// Where the tests put pictures of pages, if somebody wants them: a folder, named by whoever calls.
 const SCREENSHOTS: &str = "TRUCKRADAR_TEST_SCREENSHOTS";
 
@@ -153,23 +156,33 @@ enum Run {
 }
 
 /// The parts of the test program that the second run passes over: what they test is one engine, or none, or is tested on
-/// both by themselves.
-const NOT_ON_BOTH: [&str; 14] = [
+/// both by themselves; or it is how pages look, which no engine changes.
+const NOT_ON_BOTH: [&str; 21] = [
     "alerts::",
+    "attack_pages::kept_by_browsers::",
     "browser::",
     "crash::",
     "db_contract::",
+    "docs_examples::walk",
+    "docs_security::",
     "fuzz::",
     "gitleaks::",
     "model::",
-    "docs_examples::walk",
     "nodes::",
     "nodes_live::",
     "public_urls::",
     "resilience::",
+    "story_dashboard::a_second_factor_is_set_up_and_used_in_a_browser_and_axe_finds_nothing",
+    "story_dashboard::axe_finds_nothing_on_any_page_in_any_state",
+    "story_erasing::the_page_of_a_member_of_nothing_is_legible_and_accessible",
+    "story_leaks::axe_finds_nothing_on_the_pages_about_leaks",
+    "story_vendor::the_page_and_the_switcher_are_legible_and_accessible",
     "tidy::",
     "tls::",
 ];
+
+/// Tests at once, for each core: most of what a story does is to wait, for a server, a browser or a second to pass.
+const TESTS_PER_CORE: usize = 2;
 
 impl Run {
     fn arguments(self, only: Option<&str>) -> Vec<&str> {
@@ -225,6 +238,10 @@ fn run_tests(
     }
     if options.full {
         command.env("TRUCKRADAR_TEST_FULL", "1");
+    }
+    if env::var_os(THREADS).is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        command.env(THREADS, (cores * TESTS_PER_CORE).to_string());
     }
 
     let mut child = command
@@ -290,8 +307,17 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests");
         let modules = std::fs::read_to_string(folder.join("main.rs")).unwrap();
         for part in NOT_ON_BOTH {
-            let name = part.split("::").next().unwrap();
+            let (name, rest) = part.split_once("::").unwrap();
             assert!(modules.contains(&format!("\nmod {name};")), "{part}");
+            let file = std::fs::read_to_string(folder.join(format!("{name}.rs")));
+            let is_there = match rest {
+                "" => true,
+                rest => ["mod", "fn"].iter().any(|kind| {
+                    let opening = format!("{kind} {}", rest.trim_end_matches("::"));
+                    file.as_ref().is_ok_and(|file| file.contains(&opening))
+                }),
+            };
+            assert!(is_there, "{part}");
         }
     }
 
