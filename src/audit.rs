@@ -135,7 +135,7 @@ acts! {
     AccountResumed    "account.resumed"     => None,           "Account resumed";
     AccountClosed     "account.closed"      => None,           "Account closed";
     CodeAsked         "session.code-asked"  => Some(Sessions), "Password right, code asked for";
-    CodesRefused      "session.codes-refused" => Some(Sessions), "Sign-in ended after wrong codes";
+    CodesRefused      "session.codes-refused" => Some(Sessions), "Several codes were not right";
     ResetAsked        "password.reset-asked" => Some(Sessions), "Link for a new password asked for";
     FactorBegun       "factor.begun"        => Some(Sessions), "Second factor begun, not in force yet";
     FactorOn          "factor.on"           => Some(Sessions), "Second factor turned on";

@@ -62,6 +62,7 @@ const RANK: &[(&str, &[&str])] = &[
             "mail::sender",
             "accounts::dealers",
             "accounts::erasing",
+            "accounts::guesses",
             "accounts::members",
             "accounts::passwords",
             "accounts::people",

@@ -6,6 +6,7 @@ pub mod codes;
 pub mod dealers;
 pub mod erased;
 pub mod erasing;
+pub mod guesses;
 pub mod links;
 pub mod members;
 pub mod names;

@@ -1,11 +1,12 @@
 //! What lives as long as the process for the people who sign in; their acts are in [`super::sign_in`],
-//! [`super::sessions`], [`super::second_factor`], [`super::recovery`] and [`super::members`].
+//! [`super::sessions`], [`super::second_factor`], [`super::guesses`], [`super::recovery`] and [`super::members`].
 //!
 //! Never: anything that a restart may not lose.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use super::{
+    guesses::WRONG_CODES_COUNT_FOR,
     passwords::PasswordError,
     sessions::{AGE_MAX, IDLE_MAX},
     sign_in::{FAILURES_COUNT_FOR, Gate},
@@ -56,6 +57,9 @@ pub enum PersonError {
     /// More attempts from one address than can be dealt with.
     #[error("too many attempts to sign in at once; wait a moment, then try again")]
     TooMany,
+    /// So many codes were wrong of late that the next one is looked at only after this long.
+    #[error("too many codes were not right: the next code of an app is looked at later")]
+    CodesPaused(Duration),
     /// The session was ended meanwhile.
     #[error("you are signed out")]
     SignedOut,
@@ -107,13 +111,15 @@ impl People {
     pub async fn forget_past(&self) -> Result<(), DbError> {
         let now = self.clock.now();
         let half = self.db.forget_half_sign_ins(now).await;
+        let codes = now.before(WRONG_CODES_COUNT_FOR);
+        let codes = self.db.forget_wrong_codes(codes).await;
         let past = self.db.forget_past_sign_ins(
             now.before(AGE_MAX),
             now.before(IDLE_MAX),
             now,
             now.before(FAILURES_COUNT_FOR),
         );
-        // Each is tried, whatever becomes of the other.
-        past.await.and(half)
+        // Each is tried, whatever becomes of the others.
+        past.await.and(half).and(codes)
     }
 }

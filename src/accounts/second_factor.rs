@@ -2,9 +2,7 @@
 //! that whoever acts for a Seller must have one.
 //!
 //! A sign-in whose password was right is half done where there is a second factor: it waits for ten minutes under a token of its
-//! own, which is no session and opens nothing. Wrong codes count as failures to sign in do and are slowed alike; those that
-//! could be guessed come one after another for each account on a node. Five end the sign-in, and the person is mailed, as
-//! somebody has their password. A recovery code cannot be guessed, and waits for nobody.
+//! own, which is no session and opens nothing. What becomes of wrong codes is told in [`super::guesses`].
 //!
 //! Never: a session begun on a password alone where a second factor is in force; a step's code or a recovery code that counts
 //! twice.
@@ -17,13 +15,12 @@ use serde_json::json;
 use super::{
     Email, Role,
     codes::{FactorSecret, Given, RECOVERY_CODES, RecoveryCode},
+    guesses::{Giver, Place},
     people::{People, PersonError, Visitor},
     sessions::{Session, must_be_theirs, tell_person},
-    sign_in::{FAILURES_COUNT_FOR, Lane, subject, subjects},
     tokens::{NoRandomness, Token, TokenDigest},
 };
 use crate::{
-    act::run_to_end,
     audit::Act,
     db::{AuditEntry, DbError, HalfSignInRow, WriteTx},
     ids::UserId,
@@ -35,10 +32,6 @@ use crate::{
 pub const CODE_AWAITED_FOR: Duration = Duration::from_secs(10 * 60);
 /// How long a second factor that was begun waits for its first code.
 const BEGUN_WORKS_FOR: Duration = Duration::from_secs(15 * 60);
-/// Wrong codes that end a sign-in.
-const WRONG_CODES_MAX: i64 = 5;
-/// How often at most a person is mailed that somebody guesses at their codes.
-const WARN_EVERY: Duration = Duration::from_secs(3_600);
 
 /// The kind of a code that was right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -48,27 +41,6 @@ pub enum CodeKind {
     App,
     /// A recovery code.
     Recovery,
-}
-
-/// Somebody who gives a code.
-#[derive(Clone)]
-struct Giver {
-    user: UserId,
-    email: String,
-    visitor: Visitor,
-    /// The sign-in that waits for it, if one does.
-    half: Option<TokenDigest>,
-}
-
-impl Giver {
-    fn of(session: &Session, visitor: &Visitor) -> Self {
-        Self {
-            user: session.user(),
-            email: session.email().to_owned(),
-            visitor: visitor.clone(),
-            half: None,
-        }
-    }
 }
 
 impl People {
@@ -109,7 +81,7 @@ impl People {
             user: row.user_id,
             email: row.email,
             visitor: visitor.clone(),
-            half: Some(token.digest()),
+            place: Place::SignIn(token.digest()),
         };
         let given = Given::read(typed);
         let (people, own, code) = (Arc::clone(self), giver.clone(), given.clone());
@@ -187,7 +159,7 @@ impl People {
         typed: &str,
         visitor: &Visitor,
     ) -> Result<(Token, Vec<RecoveryCode>), PersonError> {
-        let (giver, given) = (Giver::of(session, visitor), Given::read(typed));
+        let (giver, given) = (Giver::setting_up(session, visitor), Given::read(typed));
         let (people, own, code) = (Arc::clone(self), giver.clone(), given.clone());
         let session = session.clone();
         let act = async move {
@@ -394,72 +366,6 @@ impl People {
             Given::Nothing => Err(PersonError::WrongCode),
         }
     }
-
-    /// Does an act that a code is given for. A wrong one counts as a failure to sign in, and its answer waits as long.
-    async fn attempt<T: Send + 'static>(
-        self: &Arc<Self>,
-        giver: Giver,
-        given: &Given,
-        act: impl Future<Output = Result<T, PersonError>> + Send + 'static,
-    ) -> Result<T, PersonError> {
-        // One after another, for all clients together: many at once would be many guesses in each delay.
-        let turn = match given.is_guessable() {
-            true => Some(self.gate.whole_turn(Lane::Codes(giver.user)).await?),
-            false => None,
-        };
-        let people = Arc::clone(self);
-        // On a task of its own: who hangs up neither loses the count of the failure nor frees the turn.
-        run_to_end(async move {
-            let done = act.await;
-            if !matches!(done, Err(PersonError::WrongCode)) {
-                return done;
-            }
-            let (delay, is_over) = people.note_wrong_code(&giver).await?;
-            tokio::time::sleep(delay).await;
-            drop(turn);
-            match is_over {
-                true => Err(PersonError::SignInOver),
-                false => done,
-            }
-        })
-        .await
-    }
-
-    /// Counts a wrong code; for how long its answer shall wait, and whether it was the last one that its sign-in lets pass.
-    async fn note_wrong_code(&self, giver: &Giver) -> Result<(Duration, bool), DbError> {
-        let mut subjects = subjects(&giver.email, &giver.visitor);
-        let of_half = giver.half.map(|half| subject_of(&half));
-        subjects.extend(of_half.clone());
-        let (failures, delay) = self.note_failure(&subjects).await?;
-        tracing::info!(failures, "somebody gave a code that is not right");
-        let (Some(half), Some(of_half)) = (giver.half, of_half) else {
-            return Ok((delay, false));
-        };
-        let now = self.clock.now();
-        let since = now.before(FAILURES_COUNT_FOR);
-        if self.db.sign_in_failures(&of_half, since).await? < WRONG_CODES_MAX {
-            return Ok((delay, false));
-        }
-        let mut tx = self.db.begin_in_turn().await?;
-        if tx.take_half_sign_in(half).await?.is_some() {
-            let from = giver.visitor.address;
-            let entry = AuditEntry::of_person(giver.user, from, now, Act::CodesRefused);
-            tx.append_audit(&entry).await?;
-            let before = now.before(WARN_EVERY);
-            if tx.note_warned(giver.user, now, before).await? {
-                let news = AccountNews::CodesRefused;
-                tell_person(&mut tx, &giver.email, news, Some(from), now).await?;
-            }
-        }
-        tx.commit().await?;
-        Ok((delay, true))
-    }
-}
-
-/// What the wrong codes of one sign-in are counted under.
-fn subject_of(half: &TokenDigest) -> String {
-    let hex: String = half.0.iter().map(|byte| format!("{byte:02x}")).collect();
-    subject("half", &hex)
 }
 
 fn recovery_codes() -> Result<Vec<RecoveryCode>, NoRandomness> {

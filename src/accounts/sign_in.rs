@@ -30,7 +30,7 @@ use super::{
 use crate::{
     act::{ActDied, run_to_end},
     db::{DbError, UserRow},
-    ids::UserId,
+    ids::{SessionId, UserId},
 };
 
 /// For how long a failure counts.
@@ -59,8 +59,10 @@ pub(super) enum Lane {
     Client(IpAddr),
     /// A person who is signed in already.
     Person(UserId),
-    /// Whoever guesses at the codes of a person's second factor.
-    Codes(UserId),
+    /// A sign-in that waits for its code, by its token's digest.
+    SignIn([u8; 32]),
+    /// A session in which a code is given.
+    Session(SessionId),
 }
 
 impl Lane {

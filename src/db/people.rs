@@ -201,7 +201,7 @@ impl Db {
     }
 
     /// Forgets sessions begun before one time or last used before another, links that stopped working before now, and
-    /// failures to sign in that count no more.
+    /// failures to sign in that count no more; see [`Db::forget_wrong_codes`] for those that count longer.
     pub async fn forget_past_sign_ins(
         &self,
         begun: Time,
@@ -216,7 +216,7 @@ impl Db {
         const LINKS: &str = "DELETE FROM account_links WHERE digest IN \
              (SELECT digest FROM account_links WHERE expires_us <= $1 LIMIT $2)";
         const FAILURES: &str = "DELETE FROM sign_in_failures WHERE (subject, at_us) IN \
-             (SELECT subject, at_us FROM sign_in_failures WHERE at_us < $1 LIMIT $2)";
+             (SELECT subject, at_us FROM sign_in_failures WHERE at_us < $1 AND subject NOT LIKE 'codes%' LIMIT $2)";
         let done = [
             self.forget(BEGUN, begun.0).await,
             self.forget(SEEN, seen.0).await,

@@ -76,6 +76,13 @@ impl Db {
              (SELECT digest FROM half_sign_ins WHERE expires_us <= $1 LIMIT $2)";
         self.forget(SQL, now.0).await
     }
+
+    /// Forgets wrong codes before a time. They stand among the failures to sign in, under subjects that begin with `codes`.
+    pub async fn forget_wrong_codes(&self, before: Time) -> Result<(), DbError> {
+        const SQL: &str = "DELETE FROM sign_in_failures WHERE (subject, at_us) IN \
+             (SELECT subject, at_us FROM sign_in_failures WHERE at_us < $1 AND subject LIKE 'codes%' LIMIT $2)";
+        self.forget(SQL, before.0).await
+    }
 }
 
 impl WriteTx {
@@ -270,6 +277,33 @@ impl WriteTx {
         const SQL: &str = "DELETE FROM half_sign_ins WHERE user_id = $1";
         on_tx!(self, |conn| sqlx::query(SQL)
             .bind(user)
+            .execute(conn)
+            .await
+            .map(drop))?;
+        Ok(())
+    }
+
+    /// How many wrong codes a subject had since a time, and when the last one was.
+    pub async fn wrong_codes(
+        &mut self,
+        subject: &str,
+        since: Time,
+    ) -> Result<(i64, Option<Time>), DbError> {
+        const SQL: &str =
+            "SELECT COUNT(*), MAX(at_us) FROM sign_in_failures WHERE subject = $1 AND at_us >= $2";
+        Ok(on_tx!(self, |conn| sqlx::query_as(SQL)
+            .bind(subject)
+            .bind(since)
+            .fetch_one(conn)
+            .await)?)
+    }
+
+    /// Takes a failure of a subject back: it was none.
+    pub async fn take_sign_in_failure(&mut self, subject: &str, at: Time) -> Result<(), DbError> {
+        const SQL: &str = "DELETE FROM sign_in_failures WHERE subject = $1 AND at_us = $2";
+        on_tx!(self, |conn| sqlx::query(SQL)
+            .bind(subject)
+            .bind(at)
             .execute(conn)
             .await
             .map(drop))?;

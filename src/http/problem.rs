@@ -5,7 +5,7 @@
 //!
 //! Never: an inner error's text on a page.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use askama::Template;
 use axum::{
@@ -242,6 +242,11 @@ impl From<PersonError> for Problem {
                 "Too many attempts at once",
                 "Wait a minute, then try again. Nobody's account is locked.",
             ),
+            PersonError::CodesPaused(wait) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many codes were not right",
+                codes_paused(wait),
+            ),
             PersonError::NoRandomness(_) | PersonError::Password(PasswordError::Hash) => {
                 tracing::error!(%error, "an act of a person's failed");
                 Self::internal()
@@ -253,6 +258,20 @@ impl From<PersonError> for Problem {
             ),
         }
     }
+}
+
+/// What is said while codes of a person's app are not looked at.
+pub fn codes_paused(wait: Duration) -> String {
+    let minutes = wait.as_secs().div_ceil(60).max(1);
+    let minutes = match minutes {
+        1 => "in a minute".to_owned(),
+        minutes => format!("in {minutes} minutes"),
+    };
+    format!(
+        "Many codes were given for this account that were not right. The next code of its app is looked at {minutes}, if nobody \
+         gives a wrong one meanwhile; a recovery code works at once. If it was not you, set a new password: that shuts out \
+         whoever has yours."
+    )
 }
 
 /// A message as a sentence begins.

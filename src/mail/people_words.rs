@@ -27,8 +27,13 @@ pub enum AccountNews {
     RecoveryCodesMade,
     /// A recovery code was used; so many are left.
     RecoveryCodeUsed(i64),
-    /// Somebody gave the right password and then several wrong codes.
+    /// Somebody gave the right password and then a wrong code, not the first of late.
     CodesRefused,
+    /// Somebody gave a wrong code in a session, not the first of late.
+    CodesRefusedInSession {
+        /// Whether that ended the session.
+        has_ended: bool,
+    },
 }
 
 /// The mail to a person about their own account. `from` is the address that it was done from; nobody's is the marketplace's
@@ -80,8 +85,20 @@ pub fn about_account(email: &str, news: AccountNews, from: Option<IpAddr>, at: T
         ),
         AccountNews::CodesRefused => (
             "Somebody has your password",
-            "Somebody gave your password and then several codes that were not right".to_owned(),
+            "Somebody gave your password and then a code that was not right, not the first of late"
+                .to_owned(),
             "They did not get in. If it was not you, change your password now: that ends their tries.",
+        ),
+        AccountNews::CodesRefusedInSession { has_ended } => (
+            "Wrong codes were given where you are signed in",
+            "In a browser that is signed in as you somebody gave codes that were not right"
+                .to_owned(),
+            match has_ended {
+                true => "That session was signed out.",
+                false => {
+                    "The codes opened nothing. If it was not you, sign out everywhere in Settings."
+                }
+            },
         ),
     };
     let by = match from {

@@ -20,43 +20,26 @@ use crate::{
     },
 };
 
-const OWNER: &str = "owner@lone-star.example";
+pub(super) const OWNER: &str = "owner@lone-star.example";
 const OTHERS: &str = "owner@great-lakes.example";
 /// What has the form of a recovery code and is nobody's.
-const NOBODYS_CODE: &str = "0123-4567-89ab-cdef-ghjk-mnpq";
+pub(super) const NOBODYS_CODE: &str = "0123-4567-89ab-cdef-ghjk-mnpq";
 
-fn giving(code: &str) -> Form {
+pub(super) fn giving(code: &str) -> Form {
     Form::made_up("/login/code", [("code", code)])
 }
 
-fn is_in(answer: &Answer) -> bool {
+pub(super) fn is_in(answer: &Answer) -> bool {
     answer.status == 303 && answer.header("location") == "/dashboard"
 }
 
 /// Gives the owner recovery codes on the pages; a session that has them goes on.
-async fn recovery_codes(dealership: &Dealership) -> Vec<String> {
+pub(super) async fn recovery_codes(dealership: &Dealership) -> Vec<String> {
     let mut owner = dealership.half_way("owner", OWN).await;
     assert!(is_in(&owner.give_code(&code(SECRET)).await));
     let page = owner.get("/dashboard/settings").await;
     let form = page.form("/dashboard/settings/second-factor/codes");
     owner.send(&form).await.shown_codes()
-}
-
-async fn until_failures(place: &Place, wanted: i64) {
-    let end = Instant::now() + Duration::from_secs(30);
-    let mut inside = place.look_inside().await;
-    loop {
-        let sql = "SELECT COUNT(*) FROM sign_in_failures WHERE subject LIKE 'email:%'";
-        let rows: i64 = sqlx::query_scalar(sql)
-            .fetch_one(&mut inside)
-            .await
-            .expect("answers");
-        if rows >= wanted {
-            return;
-        }
-        assert!(Instant::now() < end, "{rows} failures of {wanted}");
-        tokio::task::yield_now().await;
-    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -314,114 +297,6 @@ async fn the_codes_of_another_user_open_nothing() {
     assert_eq!(answer.status, 422, "{}", answer.text);
     let page = owner.get("/dashboard").await;
     assert!(page.text.contains(OWNER), "still who they were");
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Guessing.
-
-#[tokio::test]
-async fn guesses_at_codes_are_slowed_one_after_another_and_the_person_is_told() {
-    let smtp = Smtp::start();
-    let url = smtp.url();
-    let dealership = Dealership::with(&[
-        "--smtp-url",
-        &url,
-        "--mail-from",
-        "keys@market.example",
-        "--trusted-proxies",
-        "127.0.0.0/8",
-    ])
-    .await;
-    let place = &dealership.place;
-    let codes = recovery_codes(&dealership).await;
-    let wrong = giving(&wrong_code(SECRET));
-    let mut thief = Person::at(dealership.served.api);
-    thief.sign_in(OWNER, PASSWORD).await;
-    for n in 1..=5 {
-        let answer = thief.send(&wrong).await;
-        // The fifth ends the sign-in: the password must be given again.
-        let expected = if n < 5 { 422 } else { 303 };
-        assert_eq!(answer.status, expected, "{n}: {}", answer.text);
-    }
-    assert_eq!(
-        thief.get("/login/code").await.header("location"),
-        "/login?done=over"
-    );
-    let told = |mails: &[crate::support::smtp::Mail]| {
-        let of_owner = mails.iter().filter(|mail| mail.to == OWNER);
-        let subjects = of_owner.map(|mail| mail.header("Subject"));
-        subjects
-            .filter(|subject| subject == "Somebody has your password")
-            .count()
-    };
-    let end = Instant::now() + Duration::from_secs(40);
-    while told(&smtp.mails()) < 1 {
-        assert!(Instant::now() < end, "no mail came: {:#?}", smtp.mails());
-        tokio::task::yield_now().await;
-    }
-    let mut inside = place.look_inside().await;
-    let entries: i64 =
-        sqlx::query_scalar("SELECT COUNT(*) FROM audit_log WHERE act = 'session.codes-refused'")
-            .fetch_one(&mut inside)
-            .await
-            .expect("answers");
-    assert_eq!(entries, 1);
-    // Another sign-in, from another address each time, changes nothing about the account's count: the tenth waits a second.
-    thief.sign_in(OWNER, PASSWORD).await;
-    let guess = async |person: &mut Person, n: u8| {
-        let request = person
-            .post(&wrong)
-            .header("x-forwarded-for", format!("192.0.2.{n}"));
-        let began = Instant::now();
-        let answer = person.ask(request).await;
-        (answer.status.as_u16(), began.elapsed())
-    };
-    for n in 6..=9 {
-        assert_eq!(guess(&mut thief, n).await.0, 422);
-    }
-    let mut second = Person::at(dealership.served.api);
-    second.sign_in(OWNER, PASSWORD).await;
-    let (status, took) = guess(&mut second, 10).await;
-    assert_eq!(status, 422);
-    assert!(took >= Duration::from_secs(1), "{took:?}");
-    // Two at once, from two addresses: the second one waits for the first one's delay as well.
-    place
-        .change("INSERT INTO sign_in_failures SELECT subject, at_us FROM sign_in_failures")
-        .await;
-    let (mut one, mut two) = (second.clone(), second.clone());
-    let began = Instant::now();
-    let first = tokio::spawn({
-        let request = one.post(&wrong).header("x-forwarded-for", "192.0.2.11");
-        async move { one.ask(request).await.status.as_u16() }
-    });
-    until_failures(place, 21).await;
-    // Meanwhile a recovery code, which nobody could guess, waits for no turn.
-    let mut owner = Person::at(dealership.served.api);
-    owner.sign_in(OWNER, PASSWORD).await;
-    assert!(is_in(&owner.send(&giving(&codes[0])).await));
-    assert!(!first.is_finished(), "it waited for the guess");
-    let (_, _) = guess(&mut two, 12).await;
-    assert_eq!(first.await.expect("ends"), 422);
-    let took = began.elapsed();
-    assert!(took >= Duration::from_secs(16), "{took:?}");
-    // However often it goes on, there is one mail within an hour.
-    assert_eq!(told(&smtp.mails()), 1);
-}
-
-#[tokio::test]
-async fn hanging_up_does_not_take_a_wrong_code_back() {
-    let dealership = Dealership::new().await;
-    let thief = dealership.half_way("owner", OWN).await;
-    let guess = tokio::spawn(thief.post(&giving(&wrong_code(SECRET))).send());
-    until_failures(&dealership.place, 1).await;
-    guess.abort();
-    let _ = guess.await;
-    let mut inside = dealership.place.look_inside().await;
-    let kinds: Vec<String> = sqlx::query_scalar("SELECT subject FROM sign_in_failures")
-        .fetch_all(&mut inside)
-        .await
-        .expect("answers");
-    assert_eq!(kinds.len(), 3, "account, client, sign-in: {kinds:?}");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ contracts! {
     of_two_who_use_a_step_or_a_recovery_code_at_once_one_does: contract_used_by_two;
     a_recovery_code_works_once_and_for_its_user_only: contract_recovery_codes;
     a_sign_in_that_waits_is_taken_once: contract_half_sign_ins;
+    wrong_codes_are_counted_taken_back_and_kept_for_longer_than_failures: contract_wrong_codes;
     somebody_is_warned_and_asks_for_a_link_once_in_a_while: contract_once_in_a_while;
     where_a_factor_is_demanded_a_write_without_one_is_fenced: contract_factor_fence;
     a_demand_waits_for_the_write_in_flight: contract_demand_waits;
@@ -247,6 +248,41 @@ async fn contract_half_sign_ins(db: &Db) {
     tx.end_half_sign_ins(ann).await.expect("ends");
     tx.commit().await.expect("commits");
     assert!(found(5).await.is_none() && found(3).await.is_some());
+}
+
+async fn contract_wrong_codes(db: &Db) {
+    db.migrate().await.expect("migrates");
+    let subjects = ["codes-user:aa", "codes-user:bb", "email:aa"].map(str::to_owned);
+    let mut tx = db.begin_in_turn().await.expect("begins");
+    let none = tx.wrong_codes(&subjects[0], T).await;
+    assert_eq!(none.expect("answers"), (0, None));
+    for seconds in [5, 7, 6] {
+        let noted = tx.insert_sign_in_failure(&subjects, after(seconds)).await;
+        noted.expect("notes");
+    }
+    let count = tx.wrong_codes(&subjects[0], after(6)).await;
+    assert_eq!(count.expect("answers"), (2, Some(after(7))));
+    let taken = tx.take_sign_in_failure(&subjects[0], after(7)).await;
+    taken.expect("takes back");
+    let count = tx.wrong_codes(&subjects[0], T).await;
+    assert_eq!(count.expect("answers"), (2, Some(after(6))));
+    let others = tx.wrong_codes(&subjects[1], T).await;
+    assert_eq!(others.expect("answers"), (3, Some(after(7))));
+    tx.commit().await.expect("commits");
+    let left = async || {
+        let mut left = Vec::new();
+        for subject in &subjects {
+            left.push(db.sign_in_failures(subject, T).await.expect("counts"));
+        }
+        left
+    };
+    // What is past for a failure is none for a wrong code.
+    db.forget_past_sign_ins(T, T, T, after(8))
+        .await
+        .expect("forgets");
+    assert_eq!(left().await, [2, 3, 0]);
+    db.forget_wrong_codes(after(6)).await.expect("forgets");
+    assert_eq!(left().await, [1, 2, 0]);
 }
 
 async fn contract_once_in_a_while(db: &Db) {

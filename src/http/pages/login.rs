@@ -16,7 +16,7 @@ use super::{
         State,
         caller::{Browser, SignedIn},
         form::{Form, Query},
-        problem::Problem,
+        problem::{Problem, codes_paused},
         session_cookie,
     },
     Page, Shell, see_other, with_cookie,
@@ -44,6 +44,8 @@ struct CodePage<'a> {
     email: &'a str,
     next: &'a str,
     wrong: bool,
+    /// Why no code of an app is looked at yet; empty if they are.
+    paused: String,
     sales_contact: &'a str,
 }
 
@@ -147,6 +149,7 @@ fn code_page<'a>(state: &'a State, email: &'a str, next: &'a str) -> CodePage<'a
         email,
         next,
         wrong: false,
+        paused: String::new(),
         sales_contact: &state.services.settings.sales_contact,
     }
 }
@@ -176,6 +179,12 @@ pub async fn give_code(
             page.wrong = true;
             page.shell.title = "Sign in: code not right".to_owned();
             Ok(Page::with_status(StatusCode::UNPROCESSABLE_ENTITY, &page))
+        }
+        Err(PersonError::CodesPaused(wait)) => {
+            let mut page = code_page(&state, &waiting.email, next);
+            page.paused = codes_paused(wait);
+            page.shell.title = "Sign in: too many codes were not right".to_owned();
+            Ok(Page::with_status(StatusCode::TOO_MANY_REQUESTS, &page))
         }
         Err(other) => Err(other.into()),
     }
