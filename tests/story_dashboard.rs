@@ -300,6 +300,7 @@ async fn a_second_factor_is_set_up_and_used_in_a_browser_and_axe_finds_nothing()
         .place
         .change("UPDATE sessions SET confirmed_us = confirmed_us - 901000000")
         .await;
+    browser.fill("code", &codes[0]).await;
     browser.press("Make new recovery codes").await;
     gallery
         .assert_looks_well(&mut browser, "step-up-factor")

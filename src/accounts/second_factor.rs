@@ -229,27 +229,36 @@ impl People {
         self.attempt(giver, &given, act).await
     }
 
-    /// Gives the session's User new recovery codes; the earlier ones work no more.
+    /// Gives the session's User new recovery codes, if this code is right; the earlier ones work no more. The password alone
+    /// would not do: new recovery codes and the password together turn the second factor off.
     pub async fn make_recovery_codes(
-        &self,
+        self: &Arc<Self>,
         session: &Session,
+        typed: &str,
         visitor: &Visitor,
     ) -> Result<Vec<RecoveryCode>, PersonError> {
-        let codes = recovery_codes()?;
-        let now = self.clock.now();
-        let mut tx = self.db.begin_in_turn().await?;
-        tx.locked_password(session.user()).await?;
-        if !tx.has_second_factor(session.user()).await? {
-            return Err(PersonError::NoFactor);
-        }
-        tx.replace_recovery_codes(session.user(), &digests(&codes), now)
-            .await?;
-        tx.append_audit(&session.entry(now, Act::RecoveryCodesMade))
-            .await?;
-        let (news, from) = (AccountNews::RecoveryCodesMade, Some(visitor.address));
-        tell_person(&mut tx, session.email(), news, from, now).await?;
-        tx.commit().await?;
-        Ok(codes)
+        let (giver, given) = (Giver::of(session, visitor), Given::read(typed));
+        let (people, own, code) = (Arc::clone(self), giver.clone(), given.clone());
+        let session = session.clone();
+        let act = async move {
+            let codes = recovery_codes()?;
+            let now = people.clock.now();
+            let mut tx = people.db.begin_in_turn().await?;
+            tx.locked_password(own.user).await?;
+            if !tx.has_second_factor(own.user).await? {
+                return Err(PersonError::NoFactor);
+            }
+            people.use_code(&mut tx, &own, &code).await?;
+            tx.replace_recovery_codes(own.user, &digests(&codes), now)
+                .await?;
+            tx.append_audit(&session.entry(now, Act::RecoveryCodesMade))
+                .await?;
+            let (news, from) = (AccountNews::RecoveryCodesMade, Some(own.visitor.address));
+            tell_person(&mut tx, &own.email, news, from, now).await?;
+            tx.commit().await?;
+            Ok(codes)
+        };
+        self.attempt(giver, &given, act).await
     }
 
     /// Takes a User's second factor away and ends every session of theirs; how many those were. For the operator, who has made

@@ -39,7 +39,9 @@ pub(super) async fn recovery_codes(dealership: &Dealership) -> Vec<String> {
     assert!(is_in(&owner.give_code(&code(SECRET)).await));
     let page = owner.get("/dashboard/settings").await;
     let form = page.form("/dashboard/settings/second-factor/codes");
-    owner.send(&form).await.shown_codes()
+    let made = owner.send(&form.with("code", &code_in(SECRET, 1))).await;
+    factor::forget_used_steps(&dealership.place).await;
+    made.shown_codes()
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -352,6 +354,43 @@ async fn a_stolen_session_neither_takes_the_second_factor_away_nor_puts_one_ther
         place.change("DELETE FROM sign_in_failures").await;
         place.assert_unchanged(&before, "off").await;
     }
+    // Whoever has the password alone makes no recovery codes, which would turn it off together with that.
+    for fields in [
+        &[][..],
+        &[("code", "000000")],
+        &[("code", NOBODYS_CODE)],
+        &[("old_password", PASSWORD)],
+        &[("current_password", PASSWORD)],
+        &[("current_code", &code(SECRET))],
+    ] {
+        let answer = thief.send(&post("codes", fields)).await;
+        assert_eq!(answer.status, 422, "{fields:?}: {}", answer.text);
+        assert!(answer.shown("recovery-codes").is_none(), "{fields:?}");
+        place.change("DELETE FROM sign_in_failures").await;
+        place.assert_unchanged(&before, "codes").await;
+    }
+    // Nor by answering the question for the password first.
+    place
+        .change("UPDATE sessions SET confirmed_us = confirmed_us - 901000000")
+        .await;
+    let asks = thief.send(&post("codes", &[])).await;
+    let form = asks.form("/dashboard/settings/second-factor/codes");
+    let answer = thief.send(&form.with("current_password", PASSWORD)).await;
+    assert_eq!(answer.status, 422, "{}", answer.text);
+    assert!(
+        answer
+            .words()
+            .contains("Your recovery codes are as they were")
+    );
+    assert!(answer.shown("recovery-codes").is_none());
+    let mut inside = place.look_inside().await;
+    let made: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM recovery_codes")
+        .fetch_one(&mut inside)
+        .await
+        .expect("answers");
+    assert_eq!(made, 0);
+    place.change("DELETE FROM sign_in_failures").await;
+    let before = place.everything().await;
     // One that is in force is not begun anew.
     let answer = thief.send(&post("begin", &[])).await;
     assert_eq!(answer.status, 422, "{}", answer.text);

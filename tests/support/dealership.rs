@@ -385,14 +385,12 @@ impl Account {
             ("POST", "/dashboard/settings/members/second-factor") => {
                 (About::Seller, sellers(&[("required", "yes")]))
             }
+            ("POST", "/dashboard/settings/second-factor/begin") => (About::Oneself, sellers(&[])),
             (
                 "POST",
-                "/dashboard/settings/second-factor/begin"
-                | "/dashboard/settings/second-factor/codes",
-            ) => (About::Oneself, sellers(&[])),
-            ("POST", "/dashboard/settings/second-factor/confirm") => {
-                (About::Oneself, sellers(&[("code", &code)]))
-            }
+                "/dashboard/settings/second-factor/codes"
+                | "/dashboard/settings/second-factor/confirm",
+            ) => (About::Oneself, sellers(&[("code", &code)])),
             ("POST", "/dashboard/settings/second-factor/off") => (
                 About::Oneself,
                 sellers(&[("old_password", PASSWORD), ("code", &code)]),

@@ -144,7 +144,7 @@ pub async fn confirm(
     with_recent_password(&state, &caller, &member, &form, act, work).await
 }
 
-/// Makes new recovery codes and shows them once.
+/// Makes new recovery codes and shows them once. A code is asked for in the form itself.
 pub async fn make_codes(
     Shared(state): Shared<Arc<State>>,
     caller: SignedIn,
@@ -159,8 +159,14 @@ pub async fn make_codes(
     let work = async {
         let session = &caller.session;
         let people = &state.services.people;
-        match people.make_recovery_codes(session, &caller.visitor).await {
+        let made = people.make_recovery_codes(session, form.text("code"), &caller.visitor);
+        match made.await {
             Ok(codes) => Ok(codes_page(session, &member, &codes, false)),
+            Err(PersonError::WrongCode) => {
+                let message = "The code is not right, or was used already. Your recovery codes are as they were.";
+                let wrong = Wrong::new(SECTION, message);
+                settings::show_wrong(&state, &caller, &member, wrong, Typed::Nothing).await
+            }
             Err(error) => refused(&state, &caller, &member, error).await,
         }
     };
