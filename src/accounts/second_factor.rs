@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     audit::Act,
-    db::{AuditEntry, DbError, HalfSignInRow, WriteTx},
+    db::{AuditEntry, DbError, HalfSignInRow, LinkKind, WriteTx},
     ids::UserId,
     keys::scope::{Authority, SellerScope},
     mail::people_words::AccountNews,
@@ -151,8 +151,8 @@ impl People {
         Ok(secret)
     }
 
-    /// Puts the second factor that was begun into force, by its first code. Every other session of the User ends. Answers with
-    /// the session's new token and with the recovery codes.
+    /// Puts the second factor that was begun into force, by its first code. Every other session of the User ends, and no link
+    /// sets a password any more that was made before. Answers with the session's new token and with the recovery codes.
     pub async fn confirm_second_factor(
         self: &Arc<Self>,
         session: &Session,
@@ -182,6 +182,8 @@ impl People {
             tx.replace_recovery_codes(own.user, &digests(&codes), now)
                 .await?;
             let ended = tx.end_sessions_of(own.user, Some(session.id())).await?;
+            tx.take_links_back(LinkKind::Reset, &own.email, None)
+                .await?;
             let detail = json!({ "session": session.id(), "ended": ended });
             people
                 .renew(&mut tx, &session, &token, Act::FactorOn, detail)

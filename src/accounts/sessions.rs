@@ -22,7 +22,7 @@ use super::{
 use crate::{
     audit::Act,
     clock::Time,
-    db::{AuditEntry, DbError, MembershipRow, SessionRow, UserRow, WriteTx},
+    db::{AuditEntry, DbError, LinkKind, MembershipRow, SessionRow, UserRow, WriteTx},
     ids::{SellerId, SessionId, UserId},
     keys::scope::SellerScope,
     mail::people_words::{AccountNews, about_account},
@@ -392,7 +392,8 @@ impl People {
         Ok(ended.len())
     }
 
-    /// Gives the session's User another password; every other session of theirs ends. The old password is asked for
+    /// Gives the session's User another password; every other session of theirs ends, and no link sets a password any more that
+    /// was made before. The old password is asked for
     /// whatever the session's age. Answers with the session's new token.
     pub async fn change_password(
         self: &Arc<Self>,
@@ -418,6 +419,9 @@ impl People {
         let ended = tx.end_sessions_of(user.id, Some(session.id())).await?;
         // Whoever gave the old one and is asked for a code goes no further.
         tx.end_half_sign_ins(user.id).await?;
+        // A link that somebody else asked for, and may have come by, would set yet another password.
+        tx.take_links_back(LinkKind::Reset, &user.email, None)
+            .await?;
         let now = self.clock.now();
         if !tx
             .confirm_session(session.id(), token.digest(), now)

@@ -7,6 +7,7 @@ use crate::support::{
     binary::PASSWORD,
     client::Answer,
     dealership::{Dealership, OTHER, OWN, token_in},
+    factor::code,
     person::{Form, Person},
 };
 
@@ -176,6 +177,49 @@ async fn a_link_that_is_too_old_or_taken_back_is_dead() {
         .place
         .assert_unchanged(&before, "an old link")
         .await;
+}
+
+#[tokio::test]
+async fn a_link_for_a_new_password_is_dead_once_the_person_changed_theirs_or_turned_a_factor_on() {
+    let dealership = Dealership::new().await;
+    let email = "owner@lone-star.example";
+    // Somebody has had a link made in the person's name, and has come by it.
+    let thiefs = reset(&dealership, email);
+    let mut owner = dealership.person("owner", OWN).await;
+    let page = owner.get("/dashboard/settings").await;
+    let change = page.form("/dashboard/settings/password");
+    let change = change.with("old_password", PASSWORD);
+    // One that is refused changes nothing about it.
+    let refused = change.clone().with("new_password", "short");
+    assert_eq!(owner.send(&refused).await.status, 422);
+    let path = format!("{RESET}?token={thiefs}");
+    assert_eq!(owner.get(&path).await.status, 200);
+    let changed = owner.send(&change.with("new_password", PASSWORDS[0])).await;
+    assert_eq!(changed.status, 303, "{}", changed.text);
+    assert_eq!(owner.get(&path).await.status, 410);
+    let form = follow(RESET, &thiefs, PASSWORDS[1]);
+    assert_eq!(send(&dealership, &form).await.status, 410);
+    assert_eq!(sign_in_status(&dealership, email, PASSWORDS[0]).await, 303);
+
+    // The same with a second factor.
+    let thiefs = reset(&dealership, email);
+    let mut owner = Person::signed_in(dealership.served.api, email, PASSWORDS[0]).await;
+    let page = owner.get("/dashboard/settings").await;
+    let begin = page.form("/dashboard/settings/second-factor/begin");
+    let shown = owner.send(&begin).await;
+    let path = format!("{RESET}?token={thiefs}");
+    assert_eq!(owner.get(&path).await.status, 200, "only begun");
+    let confirm = shown.form("/dashboard/settings/second-factor/confirm");
+    let confirm = confirm.with("code", &code(&shown.shown_secret()));
+    assert_eq!(owner.send(&confirm).await.status, 200);
+    let form = follow(RESET, &thiefs, PASSWORDS[1]);
+    assert_eq!(send(&dealership, &form).await.status, 410);
+    // Links to others, and invitations, are as they were.
+    let account = dealership.account(OWN, "owner").await;
+    for (action, token) in [(RESET, &account.reset), (INVITATION, &account.invitation)] {
+        let page = owner.get(&format!("{action}?token={token}")).await;
+        assert_eq!(page.status, 200, "{action}: {}", page.text);
+    }
 }
 
 #[tokio::test]
