@@ -651,6 +651,81 @@ async fn invitations_are_mailed_where_mails_are_sent_and_the_link_is_shown_nowhe
 }
 
 #[tokio::test]
+async fn invitations_are_mailed_to_so_many_and_to_one_address_so_often_only() {
+    let smtp = Smtp::start();
+    let (place, served) = world_with_mails(&smtp).await;
+    let mut owner = Person::owner_of(served.api, SELLER).await;
+    let page = owner.get(SETTINGS).await;
+    let form = page.form("/dashboard/settings/members/invite");
+    let mailed = "/dashboard/settings?seller=lone-star&done=mailed#members";
+    let to = |email: &str| form.clone().with("email", email).with("role", "viewer");
+    for _ in 0..3 {
+        assert_in(&owner.send(&to("ann@yard.example")).await, mailed);
+    }
+    let before = place.everything().await;
+    let refused = owner.send(&to("ann@yard.example")).await;
+    assert_eq!(refused.status, 422, "{}", refused.text);
+    let words = refused.words();
+    assert!(
+        words.contains("That address was invited three times within an hour: ann@yard.example"),
+        "{words}"
+    );
+    place.assert_unchanged(&before, "a fourth").await;
+    assert_in(&owner.send(&to("bob@yard.example")).await, mailed);
+
+    // As if there had been so many invitations so many seconds ago.
+    let mut inside = place.look_inside().await;
+    let now: i64 = sqlx::query_scalar("SELECT MAX(at_us) FROM audit_log")
+        .fetch_one(&mut inside)
+        .await
+        .expect("answers");
+    let mut made = 0;
+    let mut as_if_made = async |email: &str, count: usize, ago: i64| {
+        for _ in 0..count {
+            made += 1;
+            let at = now - ago * 1_000_000;
+            place
+                .change(sqlx::AssertSqlSafe(format!(
+                    "INSERT INTO audit_log (id, at_us, actor, seller_id, act, detail) \
+                     SELECT '00000000-0000-7000-8000-{made:012}', {at}, 'user:somebody', id, 'member.invited', \
+                     '{{\"email\":\"{email}\",\"role\":\"viewer\"}}' FROM sellers WHERE slug = '{SELLER}'"
+                )))
+                .await;
+        }
+    };
+    as_if_made("cat@yard.example", 3, 3_610).await;
+    assert_in(&owner.send(&to("cat@yard.example")).await, mailed);
+    // Eight so far; and some that are a day old.
+    as_if_made("somebody@else.example", 30, 86_410).await;
+    as_if_made("somebody@else.example", 41, 80_000).await;
+    assert_in(&owner.send(&to("dan@yard.example")).await, mailed);
+    let before = place.everything().await;
+    let refused = owner.send(&to("eve@yard.example")).await;
+    assert_eq!(refused.status, 422, "{}", refused.text);
+    let words = refused.words();
+    assert!(
+        words.contains("50 invitations to this dealer account were made within a day"),
+        "{words}"
+    );
+    place
+        .assert_unchanged(&before, "the one after the last")
+        .await;
+    // What was mailed works, and the operator goes on.
+    let args = [
+        "user",
+        "invite",
+        "--seller",
+        SELLER,
+        "--email",
+        "eve@yard.example",
+        "--role",
+        "viewer",
+    ];
+    let done = place.run(&args, "");
+    assert!(done.status.success(), "{done:?}");
+}
+
+#[tokio::test]
 async fn where_no_mail_is_sent_the_page_says_whom_to_ask() {
     let place = Place::new();
     let served = place.serve(&["--sales-contact", "plans@radar.example"]);

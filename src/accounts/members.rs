@@ -5,7 +5,7 @@
 //!
 //! Never: a role given that reaches further than the role of whoever gives it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 
@@ -29,6 +29,13 @@ use crate::{
         words::{MemberNews, about_member},
     },
 };
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+/// Invitations to one Seller within a day, of which any is mailed.
+const INVITED_A_DAY: usize = 50;
+/// Those among them to one address within an hour.
+const INVITED_AN_HOUR: usize = 3;
 
 /// What an invitation offers, and to whom.
 #[derive(Clone, Debug)]
@@ -60,7 +67,7 @@ impl People {
         Ok(token)
     }
 
-    /// The same, mailed to the address instead of handed to whoever invites.
+    /// The same, mailed to the address instead of handed to whoever invites; so many only, as anybody's address can be typed.
     pub async fn invite_by_mail(
         &self,
         scope: SellerScope,
@@ -68,6 +75,7 @@ impl People {
         role: Role,
     ) -> Result<(), PersonError> {
         let (mut tx, token) = self.make_invitation(scope, email, role).await?;
+        must_not_be_too_many(&mut tx, email, self.clock.now()).await?;
         let name = tx.addressees().await?.map_or(String::new(), |to| to.name);
         let (actor, now) = (tx.actors_address().await?, self.clock.now());
         let mail = invitation(&name, role, actor.as_deref(), now);
@@ -312,6 +320,30 @@ async fn must_reach(tx: &mut ScopedTx, role: Role) -> Result<(), PersonError> {
         Some(own) if own.may_manage(role) => Ok(()),
         _ => Err(PersonError::NotAllowed),
     }
+}
+
+/// Refuses an invitation, whose entry is written already, if it is one too many: it would go to somebody who may not know the
+/// Seller, in the marketplace's name. The operator knows what they do.
+async fn must_not_be_too_many(
+    tx: &mut ScopedTx,
+    email: &Email,
+    now: Time,
+) -> Result<(), PersonError> {
+    if tx.scope().authority() == Authority::Operator {
+        return Ok(());
+    }
+    let made = tx.invitations_made(now.before(DAY)).await?;
+    if made.len() > INVITED_A_DAY {
+        return Err(PersonError::InvitedTooMany);
+    }
+    let of_late = now.before(HOUR);
+    let to_them = made
+        .iter()
+        .filter(|(at, detail)| *at >= of_late && detail["email"] == email.as_str());
+    if to_them.count() > INVITED_AN_HOUR {
+        return Err(PersonError::InvitedTooOften(email.to_string()));
+    }
+    Ok(())
 }
 
 /// The same for the role that an address is invited to already: who may not give a role may not take it back either.

@@ -83,6 +83,16 @@ pub enum PersonError {
     /// The person is one already.
     #[error("{0} is a member already")]
     IsMember(String),
+    /// So many were invited to the Seller that no further invitation is mailed for now.
+    #[error(
+        "50 invitations to this dealer account were made within a day, and no more are mailed: wait until tomorrow, or ask the marketplace"
+    )]
+    InvitedTooMany,
+    /// The same of one address.
+    #[error(
+        "that address was invited three times within an hour: {0} is mailed no more for now. Wait an hour, and see that the address is right"
+    )]
+    InvitedTooOften(String),
     /// The person is not a member.
     #[error("there is no such member")]
     NoSuchMember,

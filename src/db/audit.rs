@@ -208,6 +208,27 @@ impl WriteTx {
 }
 
 impl ScopedTx {
+    /// The invitations to the scope's Seller since a time: when, and what their entries say besides. Taken back or not.
+    pub async fn invitations_made(&mut self, since: Time) -> Result<Vec<(Time, Value)>, DbError> {
+        const SQL: &str =
+            "SELECT at_us, detail FROM audit_log WHERE seller_id = $1 AND act = $2 AND at_us >= $3";
+        let rows: Vec<(Time, String)> = on_tx!(self.tx, |conn| sqlx::query_as(SQL)
+            .bind(self.scope.seller())
+            .bind(Act::MemberInvited.as_str())
+            .bind(since)
+            .fetch_all(conn)
+            .await)?;
+        let read = |text: &str| serde_json::from_str(text);
+        rows.into_iter()
+            .map(|(at, detail)| {
+                Ok((
+                    at,
+                    read(&detail).map_err(|_| DbError::Damaged("an entry's detail".into()))?,
+                ))
+            })
+            .collect()
+    }
+
     /// Adds an entry. What a Platform does to a Seller, both see.
     pub async fn append_audit(&mut self, entry: &AuditEntry) -> Result<(), DbError> {
         self.tx.append_audit(entry).await?;

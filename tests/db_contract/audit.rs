@@ -19,6 +19,7 @@ contracts! {
     pages_of_acts_follow_one_another_both_ways: contract_audit_pages;
     acts_are_found_by_their_kind: contract_audit_kinds;
     an_act_of_a_persons_own_is_seen_by_the_sellers_they_belong_to_then: contract_audit_also;
+    invitations_made_are_those_to_the_seller_since_a_time: contract_invitations_made;
     old_acts_are_forgotten: contract_forget_audit;
     old_addresses_are_forgotten_before_their_acts: contract_forget_audit_addresses;
 }
@@ -31,6 +32,32 @@ async fn append(db: &Db, entries: &[&AuditEntry]) {
         tx.append_audit(entry).await.expect("appends");
     }
     tx.commit().await.expect("commits");
+}
+
+async fn contract_invitations_made(db: &Db) {
+    let (scope, other) = two_sellers(db).await;
+    let invited = |scope, seconds: i64, email: &str| {
+        AuditEntry::of(scope, after(seconds), Act::MemberInvited)
+            .with(serde_json::json!({ "email": email }))
+    };
+    let (early, first) = (
+        invited(scope, 1, "a@x.example"),
+        invited(scope, 2, "b@x.example"),
+    );
+    let (second, theirs) = (
+        invited(scope, 3, "c@x.example"),
+        invited(other, 3, "d@x.example"),
+    );
+    let taken_back = AuditEntry::of(scope, after(3), Act::MemberUninvited);
+    append(db, &[&early, &first, &second, &theirs, &taken_back]).await;
+    let mut tx = db.begin_change(scope).await.expect("begins");
+    let mut made = tx.invitations_made(after(2)).await.expect("answers");
+    made.sort_by_key(|(at, _)| *at);
+    let made: Vec<_> = made
+        .iter()
+        .map(|(at, detail)| (*at, detail["email"].as_str().expect("text")))
+        .collect();
+    assert_eq!(made, [(after(2), "b@x.example"), (after(3), "c@x.example")]);
 }
 
 async fn oldest(db: &Db, scope: SellerScope) -> Vec<AuditRow> {

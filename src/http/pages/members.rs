@@ -233,6 +233,8 @@ async fn refused(
         PersonError::IsMember(_)
         | PersonError::LastOwner
         | PersonError::NoSuchMember
+        | PersonError::InvitedTooMany
+        | PersonError::InvitedTooOften(_)
         | PersonError::NoFactor => {
             let message = format!("{}.", capital(&error.to_string()));
             wrong(state, caller, member, message, Typed::Nothing).await
