@@ -331,6 +331,58 @@ async fn an_owner_demands_a_second_factor_and_who_has_none_can_only_look() {
 }
 
 #[tokio::test]
+async fn whoever_has_no_second_factor_when_one_is_demanded_is_mailed() {
+    let (place, served, _) = world().await;
+    for (name, factor) in [
+        ("ann", Factor::None),
+        ("bob", Factor::Begun),
+        ("cat", Factor::On),
+    ] {
+        let email = format!("{name}@lone-star.example");
+        Person::invited(&place, served.api, SELLER, &email, "admin").await;
+        factor::put(&place, &email, factor).await;
+    }
+    drop(served);
+    let smtp = Smtp::start();
+    let served = serve_with_mails(&place, &smtp);
+    let mut owner = Person::owner_of(served.api, SELLER).await;
+    factor::put(&place, OWNER, Factor::On).await;
+    let page = owner.get(SETTINGS).await;
+    let demand = page.form("/dashboard/settings/members/second-factor");
+    // Twice is once.
+    for _ in 0..2 {
+        assert_eq!(owner.send(&demand).await.status, 303);
+    }
+    let leave = demand.with("required", "no");
+    assert_eq!(owner.send(&leave).await.status, 303);
+    let mails = smtp.wait_for(2);
+    let mut recipients: Vec<&str> = mails.iter().map(|mail| mail.to.as_str()).collect();
+    recipients.sort_unstable();
+    assert_eq!(
+        recipients,
+        ["ann@lone-star.example", "bob@lone-star.example"]
+    );
+    for mail in &mails {
+        assert_eq!(mail.header("Subject"), "lone-star demands a second factor");
+        let text = mail.text();
+        assert!(
+            text.contains("lets you act only with a second factor from now on"),
+            "{text}"
+        );
+        assert!(
+            text.contains("This was done by owner@lone-star.example"),
+            "{text}"
+        );
+    }
+    let mut inside = place.look_inside().await;
+    let waiting: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM outbox WHERE attempts = 0")
+        .fetch_one(&mut inside)
+        .await
+        .expect("answers");
+    assert_eq!(waiting, 0, "nobody else is mailed");
+}
+
+#[tokio::test]
 async fn the_operator_takes_a_second_factor_away_of_whoever_lost_everything() {
     let (place, served, mut owner) = world().await;
     let args = ["user", "reset-second-factor", "--email", OWNER];

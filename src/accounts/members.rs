@@ -256,7 +256,7 @@ impl People {
             from: old,
             to: role,
         };
-        tell_member(&mut tx, row.email, news, now).await?;
+        tell_members(&mut tx, &[row.email], news, now).await?;
         Ok(tx.commit().await?)
     }
 
@@ -277,7 +277,8 @@ impl People {
         let entry = AuditEntry::of(scope, now, Act::MemberRemoved).about(user);
         tx.append_audit(&entry.with(json!({ "role": old, "uninvited": uninvited })))
             .await?;
-        tell_member(&mut tx, row.email, MemberNews::Removed { role: old }, now).await?;
+        let news = MemberNews::Removed { role: old };
+        tell_members(&mut tx, &[row.email], news, now).await?;
         Ok(tx.commit().await?)
     }
 
@@ -293,11 +294,11 @@ impl People {
     }
 }
 
-/// Puts the mail to whom it happened into the outbox, in the act's own transaction: a stranger in an owner's account cannot
+/// Puts the mail to those to whom it happened into the outbox, in the act's own transaction: a stranger in an owner's account cannot
 /// get the other owners out of the way of the mails about keys without their noticing.
-async fn tell_member(
+pub(super) async fn tell_members(
     tx: &mut ScopedTx,
-    email: String,
+    emails: &[String],
     news: MemberNews,
     at: Time,
 ) -> Result<(), DbError> {
@@ -306,7 +307,7 @@ async fn tell_member(
     };
     let actor = tx.actors_address().await?;
     let mail = about_member(&to, news, actor.as_deref(), at);
-    tx.insert_mails(&[email], &mail, at).await
+    tx.insert_mails(emails, &mail, at).await
 }
 
 /// Whether whoever acts may manage people of this role, as things stand under the transaction's lock.

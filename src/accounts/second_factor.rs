@@ -16,6 +16,7 @@ use super::{
     Email, Role,
     codes::{FactorSecret, Given, RECOVERY_CODES, RecoveryCode},
     guesses::{Giver, Place},
+    members::tell_members,
     people::{People, PersonError, Visitor},
     sessions::{Session, must_be_theirs, tell_person},
     tokens::{NoRandomness, Token, TokenDigest},
@@ -25,7 +26,7 @@ use crate::{
     db::{AuditEntry, DbError, HalfSignInRow, LinkKind, WriteTx},
     ids::UserId,
     keys::scope::{Authority, SellerScope},
-    mail::people_words::AccountNews,
+    mail::{people_words::AccountNews, words::MemberNews},
 };
 
 /// How long a sign-in waits for its code.
@@ -292,7 +293,7 @@ impl People {
     }
 
     /// Demands a second factor of whoever acts for the scope's Seller, or leaves it to them: an owner's decision, and theirs to
-    /// demand only if they have one.
+    /// demand only if they have one. Members who have none are mailed that they can only look from now on.
     pub async fn require_second_factor(
         &self,
         scope: SellerScope,
@@ -314,8 +315,12 @@ impl People {
                 true => Act::FactorRequired,
                 false => Act::FactorOptional,
             };
-            tx.append_audit(&AuditEntry::of(scope, self.clock.now(), act))
-                .await?;
+            let now = self.clock.now();
+            tx.append_audit(&AuditEntry::of(scope, now, act)).await?;
+            if required {
+                let shut_out = tx.members_without_factor().await?;
+                tell_members(&mut tx, &shut_out, MemberNews::FactorDemanded, now).await?;
+            }
         }
         Ok(tx.commit().await?)
     }

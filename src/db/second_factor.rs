@@ -335,6 +335,17 @@ impl ScopedTx {
         self.tx.has_second_factor(user).await
     }
 
+    /// The addresses of the members of the scope's Seller who have no second factor in force.
+    pub async fn members_without_factor(&mut self) -> Result<Vec<String>, DbError> {
+        const SQL: &str = "SELECT u.email FROM memberships m JOIN users u ON u.id = m.user_id \
+             WHERE m.seller_id = $1 AND NOT EXISTS (SELECT 1 FROM second_factors f \
+             WHERE f.user_id = m.user_id AND f.confirmed_us IS NOT NULL) ORDER BY u.email";
+        Ok(on_tx!(self.tx, |conn| sqlx::query_scalar(SQL)
+            .bind(self.scope.seller())
+            .fetch_all(conn)
+            .await)?)
+    }
+
     /// Demands a second factor of whoever acts for the scope's Seller, or leaves it to them; `false` if it was so already.
     pub async fn require_second_factor(&mut self, required: bool) -> Result<bool, DbError> {
         const SQL: &str = "UPDATE sellers SET second_factor_required = $2 \

@@ -177,6 +177,8 @@ pub enum MemberNews {
         /// As what they were one.
         role: Role,
     },
+    /// A second factor is demanded, and the member has none.
+    FactorDemanded,
 }
 
 /// The mail to a member about their own membership. `actor` is the address of who did it; nobody is the marketplace's operator.
@@ -190,6 +192,11 @@ pub fn about_member(to: &Addressees, news: MemberNews, actor: Option<&str>, at: 
         MemberNews::Removed { role } => (
             format!("You were removed from {name}"),
             format!("was {}, and is ended", role.as_str()),
+        ),
+        MemberNews::FactorDemanded => (
+            format!("{name} demands a second factor"),
+            "lets you act only with a second factor from now on, and you have none: set one up in Settings, Second factor"
+                .to_owned(),
         ),
     };
     NewMail {

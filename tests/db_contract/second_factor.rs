@@ -326,6 +326,8 @@ async fn contract_factor_fence(db: &Db) {
     let mut tx = db.begin_change(owner).await.expect("may act");
     assert!(tx.has_second_factor(ann).await.expect("answers"));
     assert!(!tx.has_second_factor(adam).await.expect("answers"));
+    let without = tx.members_without_factor().await.expect("answers");
+    assert_eq!(without, ["adm@lone.example", "see@lone.example"]);
     drop(tx);
     let may_act = async |by: SellerScope| {
         // One after the other: the first one may be the only one that there can be.
