@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use truckradar::http::{CallerKind, routes};
 
 use crate::support::{
-    binary::{Place, Served},
+    binary::{PASSWORD, Place, Served},
     client::{Answer, Client},
     fixtures::{OTHER_VINS, VIN, record},
-    person::{Form, Person},
+    person::{Form, Person, path_in},
+    smtp::Smtp,
 };
 
 const SELLER: &str = "truckradar-seller";
@@ -535,6 +536,90 @@ async fn an_act_of_a_platform_is_in_the_log_of_the_dealer_and_in_its_own() {
     assert!(log.contains("By a platform, which may act for it"), "{log}");
     let page = claims.get(&settings("founded")).await.words();
     assert!(page.contains("feedhub"), "{page}");
+}
+
+/// Whoever becomes the owner of what a platform brought into being learns that before, and can end it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_invited_to_own_a_dealer_account_is_told_which_platforms_act_for_it() {
+    let smtp = Smtp::start();
+    let url = smtp.url();
+    let place = Place::new();
+    let served = place.serve(&[
+        "--smtp-url",
+        &url,
+        "--mail-from",
+        "keys@market.example",
+        "--public-url",
+        "https://truckradar.example",
+    ]);
+    create_platform(&place, "feedhub");
+    let client = Client::new(served.api, Some(&platform_key(&place, "feedhub")));
+    let founded = json!({"slug": "founded", "name": "Founded"});
+    let answer = ask(&client, Method::POST, "/api/v1/dealers", None, &founded).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let invite = |email: &str, role: &str| {
+        let args = [
+            "user", "invite", "--seller", "founded", "--email", email, "--role", role,
+        ];
+        // On PostgreSQL a command acts by itself, and its environment says that mails are sent.
+        let mut command = place.command(&args);
+        command
+            .env("TRUCKRADAR_SMTP_URL", &url)
+            .env("TRUCKRADAR_PUBLIC_URL", "https://truckradar.example");
+        let output = command.output().expect("runs");
+        assert!(output.status.success(), "{output:?}");
+        mailed_to(&smtp, email)
+    };
+    let mut bo = Person::at(served.api);
+    let mail = invite("bo@founded.example", "owner");
+    assert!(mail.contains("with a key of their own: feedhub."), "{mail}");
+    let page = bo.get(&link_in(&mail)).await;
+    let words = page.words();
+    assert!(words.contains("and says of itself: feedhub"), "{words}");
+    // Others, who could not end it, are not told.
+    let viewers = invite("vi@founded.example", "viewer");
+    assert!(!viewers.contains("feedhub"), "{viewers}");
+    let viewers = bo.get(&link_in(&viewers)).await.words();
+    assert!(
+        viewers.contains("as viewer") && !viewers.contains("feedhub"),
+        "{viewers}"
+    );
+    let form = page.form("/invitation").with("password", PASSWORD);
+    assert_eq!(bo.send(&form).await.status, 303);
+    // An owner invites another.
+    let page = bo.get(&settings("founded")).await;
+    let another = page.form("/dashboard/settings/members/invite");
+    let another = another.with("email", "cy@founded.example");
+    assert_eq!(bo.send(&another.with("role", "owner")).await.status, 303);
+    let mail = mailed_to(&smtp, "cy@founded.example");
+    assert!(mail.contains("with a key of their own: feedhub."), "{mail}");
+    // Once it is withdrawn, nobody is told any more: not by a link that was mailed before, either.
+    let withdraw = page.form("/dashboard/settings/platforms/withdraw");
+    assert_eq!(bo.send(&withdraw).await.status, 303);
+    let words = bo.get(&link_in(&mail)).await.words();
+    assert!(
+        words.contains("as owner") && !words.contains("feedhub"),
+        "{words}"
+    );
+    let mail = invite("di@founded.example", "owner");
+    assert!(!mail.contains("feedhub"), "{mail}");
+}
+
+/// The text of the one mail to an address, once it has come.
+fn mailed_to(smtp: &Smtp, email: &str) -> String {
+    for count in 1.. {
+        let mails = smtp.wait_for(count);
+        if let Some(mail) = mails.iter().find(|mail| mail.to == email) {
+            return mail.text();
+        }
+    }
+    unreachable!("waiting ends")
+}
+
+/// The path of the link in a mail.
+fn link_in(mail: &str) -> String {
+    let link = mail.lines().find(|line| line.starts_with("https://"));
+    path_in(link.expect("a link")).to_owned()
 }
 
 /// What a suspended dealer is told, by every way; and that it all comes back.

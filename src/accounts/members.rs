@@ -50,6 +50,8 @@ pub struct Invitation {
     pub name: String,
     /// As what.
     pub role: Role,
+    /// The names of the Platforms that act for the Seller already, if it is an owner who is invited: theirs to end.
+    pub platforms: Vec<String>,
     /// Whether there is a User with this address already, who signs in to accept.
     pub is_user: bool,
 }
@@ -74,11 +76,12 @@ impl People {
         email: &Email,
         role: Role,
     ) -> Result<(), PersonError> {
+        let platforms = self.platforms_told(scope.seller(), role).await?;
         let (mut tx, token) = self.make_invitation(scope, email, role).await?;
         must_not_be_too_many(&mut tx, email, self.clock.now()).await?;
         let name = tx.addressees().await?.map_or(String::new(), |to| to.name);
         let (actor, now) = (tx.actors_address().await?, self.clock.now());
-        let mail = invitation(&name, role, actor.as_deref(), now);
+        let mail = invitation(&name, role, &platforms, actor.as_deref(), now);
         // Nobody ever sees this token: the mail gets another one when it is sent.
         tx.insert_mail_with_link(email.as_str(), &mail, token.digest(), now)
             .await?;
@@ -135,6 +138,15 @@ impl People {
         Ok(tx.commit().await?)
     }
 
+    /// Of which Platforms somebody is told who is invited: an owner of all, as one may have brought the Seller into being and
+    /// have acted for it ever since; others decide nothing about it.
+    async fn platforms_told(&self, seller: SellerId, role: Role) -> Result<Vec<String>, DbError> {
+        match role {
+            Role::Owner => self.db.names_of_platforms(seller).await,
+            Role::Admin | Role::Viewer => Ok(Vec::new()),
+        }
+    }
+
     /// What a link offers, without using it up.
     pub async fn invitation(&self, token: &Token) -> Result<Invitation, PersonError> {
         let link = self.db.link(LinkKind::Invitation, token.digest()).await?;
@@ -152,6 +164,7 @@ impl People {
             slug,
             name,
             role,
+            platforms: self.platforms_told(seller, role).await?,
             is_user,
         })
     }

@@ -100,6 +100,16 @@ impl Db {
             .await)?)
     }
 
+    /// The names of the Platforms that may act for a Seller, for whoever is invited to own it and has no right there yet.
+    pub async fn names_of_platforms(&self, seller: SellerId) -> Result<Vec<String>, DbError> {
+        const SQL: &str = "SELECT p.name FROM grants g JOIN sellers p ON p.id = g.platform_id \
+             WHERE g.seller_id = $1 AND g.state = 'live' ORDER BY p.name, p.slug";
+        Ok(on_db!(self, |pool| sqlx::query_scalar(SQL)
+            .bind(seller)
+            .fetch_all(pool)
+            .await)?)
+    }
+
     /// The Sellers that have granted the scope's Platform access, after this slug, in the order of their slugs.
     pub async fn grants_held(
         &self,

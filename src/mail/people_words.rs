@@ -142,15 +142,30 @@ pub fn reset_link(email: &str, from: Option<IpAddr>, at: Time) -> NewMail {
     }
 }
 
-/// The mail that brings an invitation. `name` is the Seller's; `by` is the address of who invites; nobody is the marketplace's
-/// operator.
-pub fn invitation(name: &str, role: Role, by: Option<&str>, at: Time) -> NewMail {
+/// The mail that brings an invitation. `name` is the Seller's; `platforms` are the names of those that act for it already; `by` is
+/// the address of who invites; nobody is the marketplace's operator.
+pub fn invitation(
+    name: &str,
+    role: Role,
+    platforms: &[String],
+    by: Option<&str>,
+    at: Time,
+) -> NewMail {
     let name = without_links(name);
+    let platforms: Vec<String> = platforms.iter().map(|name| without_links(name)).collect();
+    let acting = match platforms.is_empty() {
+        true => String::new(),
+        false => format!(
+            "These platforms may already read and change what {name} lists and says of itself, with a key of their own: {}. \
+             Once you have joined you can end that in Settings, Platform access.\n\n",
+            platforms.join("; ")
+        ),
+    };
     NewMail {
         subject: format!("You are invited to {name}"),
         body: format!(
             "{} invites you to {name} on TruckRadar, as {}, at {}.\n\nIf you know neither, do nothing: without the link nothing \
-             changes.\n\nThe link works once, for 7 days. Whoever uses it first joins, so give it to nobody.\n",
+             changes.\n\n{acting}The link works once, for 7 days. Whoever uses it first joins, so give it to nobody.\n",
             by.unwrap_or("The marketplace"),
             role.as_str(),
             at.utc()
@@ -165,10 +180,24 @@ mod tests {
 
     #[test]
     fn a_dealers_name_ends_no_line_and_becomes_no_link_in_an_invitation() {
-        let mail = invitation("Lone\r\nhttps://evil.example", Role::Viewer, None, Time(0));
+        let mail = invitation(
+            "Lone\r\nhttps://evil.example",
+            Role::Viewer,
+            &[],
+            None,
+            Time(0),
+        );
         assert!(!mail.subject.contains(['\r', '\n']), "{}", mail.subject);
         assert!(!mail.body.contains("https://") && !mail.body.contains("evil.example"));
         assert!(mail.body.starts_with("The marketplace invites you to Lone"));
+        let platforms = ["Hub\nhttps://evil.example".to_owned()];
+        let mail = invitation("Lone", Role::Owner, &platforms, None, Time(0));
+        assert!(!mail.body.contains("https://") && !mail.body.contains("Hub\n"));
+        assert!(
+            mail.body.contains("with a key of their own: Hub"),
+            "{}",
+            mail.body
+        );
     }
 
     #[test]

@@ -117,6 +117,16 @@ async fn contract_accounts(db: &Db) {
     assert_eq!(listed(AccountKind::Seller, "", 1).await, ["lone-star"]);
 }
 
+/// The names of these Platforms.
+async fn names_of(db: &Db, platforms: &[SellerScope]) -> Vec<String> {
+    let mut names = Vec::new();
+    for platform in platforms {
+        let found = db.seller_names(platform.seller()).await.expect("answers");
+        names.push(found.expect("a Platform").1);
+    }
+    names
+}
+
 async fn contract_grants(db: &Db) {
     let (scope, other) = two_sellers(db).await;
     let (hub, poor) = (platform(db, "feedhub").await, platform(db, "poor").await);
@@ -142,6 +152,9 @@ async fn contract_grants(db: &Db) {
     give(db, other, hub).await;
     let by = |platform: SellerScope| (platform.seller(), "user:x".to_owned());
     assert_eq!(given(scope).await, [by(hub), by(poor)]);
+    let names = async |seller| db.names_of_platforms(seller).await.expect("answers");
+    assert_eq!(names(scope.seller()).await.len(), 2);
+    assert_eq!(names(other.seller()).await, names_of(db, &[hub]).await);
     assert_eq!(state(hub.seller()).await, Some(Some("live".into())));
     let held = async |after: &str, limit| {
         let rows = db.grants_held(hub, after, limit).await.expect("answers");
@@ -159,6 +172,7 @@ async fn contract_grants(db: &Db) {
     assert_eq!(take(db, scope, Some(hub)).await, 0, "only once");
     assert_eq!(state(hub.seller()).await, Some(Some("withdrawn".into())));
     assert_eq!(given(scope).await, [by(poor)]);
+    assert_eq!(names(scope.seller()).await, names_of(db, &[poor]).await);
     assert_eq!(given(other).await, [by(hub)]);
     assert_eq!(held("", 9).await, all[1..]);
     give(db, scope, hub).await;

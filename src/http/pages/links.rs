@@ -36,6 +36,8 @@ struct InvitationPage<'a> {
     email: String,
     seller: String,
     role: &'static str,
+    /// The Platforms that act for the Seller already, as one text.
+    platforms: String,
     is_user: bool,
     wrong: String,
 }
@@ -71,6 +73,7 @@ fn invitation_page(token: &Token, offered: Invitation, wrong: String) -> Invitat
         email: offered.email.to_string(),
         seller: offered.name,
         role: offered.role.as_str(),
+        platforms: offered.platforms.join(", "),
         is_user: offered.is_user,
         wrong,
     }
