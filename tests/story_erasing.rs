@@ -10,7 +10,7 @@ use crate::support::{
     binary::{PASSWORD, Place, Served},
     browser::{Browser, Gallery, Options},
     client::{Answer, Client},
-    factor::code,
+    factor::{self, code},
     person::{Form, Person, path_in},
 };
 
@@ -582,6 +582,89 @@ async fn a_member_of_nothing_changes_their_password_and_ends_their_sessions() {
         "/login?done=signed-out"
     );
     assert_eq!(ann.get("/dashboard/account").await.status, 303);
+}
+
+#[tokio::test]
+async fn a_member_of_nothing_sets_a_second_factor_up_makes_new_codes_and_turns_it_off() {
+    let world = World::new();
+    let mut ann = member_of_nothing(&world).await;
+    let own = "/dashboard/account";
+    let act = |act: &str| format!("/dashboard/settings/second-factor/{act}");
+    let page = ann.get(own).await;
+    let begin = page.form(&act("begin"));
+    assert_eq!(begin.get("seller"), None);
+    let shown = ann.send(&begin).await;
+    assert_eq!(shown.status, 200, "{}", shown.text);
+    let secret = shown.shown_secret();
+    // The way back, and where a reload leads, is the page that they came from.
+    let text = &shown.text;
+    assert!(
+        text.contains("/dashboard/account?done=not-begun#second-factor"),
+        "{text}"
+    );
+    assert!(text.contains("data-once=\"/dashboard/account?done=shown-factor#second-factor\""));
+    assert!(!text.contains("/dashboard/settings?"), "{text}");
+    let confirm = shown.form(&act("confirm"));
+    assert_eq!(confirm.get("seller"), None);
+    let wrong = confirm.clone().with("code", &factor::wrong_code(&secret));
+    let wrong = ann.send(&wrong).await;
+    assert_eq!(wrong.status, 422, "{}", wrong.text);
+    assert!(wrong.words().contains("That code is not right"));
+    assert!(
+        wrong
+            .shown("factor-secret")
+            .is_none_or(|shown| shown.is_empty())
+    );
+    let on = ann
+        .send(&confirm.with("code", &factor::code(&secret)))
+        .await;
+    assert_eq!(on.status, 200, "{}", on.text);
+    let codes = on.shown_codes();
+    assert!(
+        on.text
+            .contains("/dashboard/account?done=kept-codes#second-factor")
+    );
+    let page = ann.get("/dashboard/account?done=kept-codes").await;
+    let words = page.words();
+    assert!(words.contains("The second factor is on."), "{words}");
+    assert!(words.contains("10 recovery codes are left"), "{words}");
+    // What is asked for again, is asked for on a page that leads back there.
+    world
+        .place
+        .change("UPDATE sessions SET confirmed_us = confirmed_us - 901000000")
+        .await;
+    let make = page.form(&act("codes")).with("code", &codes[0]);
+    let asks = ann.send(&make).await;
+    assert!(asks.words().contains("Confirm that it is you"));
+    assert!(
+        asks.text.contains("href=\"/dashboard/account\">Cancel"),
+        "{}",
+        asks.text
+    );
+    let form = asks.form(&act("codes")).with("current_password", PASSWORD);
+    let new = ann.send(&form).await.shown_codes();
+    let refused = ann.send(&make).await;
+    assert_eq!(refused.status, 422, "{}", refused.text);
+    assert!(
+        refused
+            .words()
+            .contains("Your recovery codes are as they were")
+    );
+    let off = page.form(&act("off")).with("old_password", PASSWORD);
+    let wrong = ann.send(&off.clone().with("code", &codes[1])).await;
+    assert_eq!(wrong.status, 422, "{}", wrong.text);
+    assert!(wrong.words().contains("The second factor is as it was"));
+    let done = ann.send(&off.with("code", &new[0])).await;
+    assert_eq!(
+        done.header("location"),
+        "/dashboard/account?done=factor-off#second-factor"
+    );
+    let page = ann.get("/dashboard/account?done=factor-off").await;
+    assert!(page.words().contains("The second factor is turned off."));
+    // A form that names a dealer must name one of one's own.
+    let mut owner = Person::owner_of(world.served.api, "lone-star").await;
+    let settings = owner.get("/dashboard/settings").await;
+    assert_eq!(ann.send(&settings.form(&act("begin"))).await.status, 403);
 }
 
 #[tokio::test]

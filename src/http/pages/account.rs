@@ -1,4 +1,4 @@
-//! Password and sessions: what belongs to the person rather than to a Seller. Sections of Settings, and a page of their own,
+//! Password, sessions and second factor: what belongs to the person rather than to a Seller. Sections of Settings, and a page of their own,
 //! `/dashboard/account`, for whoever is a member of no dealer account, or is on no dealer's page.
 //!
 //! A form that names a Seller comes back to Settings of that Seller, one that names none to the page.
@@ -26,6 +26,7 @@ use super::{
     },
     Page, Shell,
     login::signed_out,
+    second_factor::FactorView,
     see_other,
     settings::{self, Typed, Wrong},
     shell::Section,
@@ -51,6 +52,10 @@ struct AccountPage {
     is_member: bool,
     email: String,
     sessions: Vec<SessionView>,
+    factor: FactorView,
+    /// No Seller is the page's own: none of which it could say that it demands a factor.
+    factor_required: bool,
+    name: &'static str,
     notice: (&'static str, &'static str),
     wrong: Wrong,
 }
@@ -90,6 +95,13 @@ pub fn notice(done: &str) -> (&'static str, &'static str) {
         ),
         "session" => ("sessions", "That session is signed out."),
         "sessions" => ("sessions", "All your other sessions are signed out."),
+        "factor-off" => ("second-factor", "The second factor is turned off."),
+        "kept-codes" => ("second-factor", "The second factor is on."),
+        // Where the page of a secret leads when it is reloaded; see app.js.
+        "shown-factor" => (
+            "second-factor",
+            "What was on that page is shown once. It is not kept here.",
+        ),
         _ => ("", ""),
     }
 }
@@ -134,7 +146,7 @@ async fn page(
     wrong: Wrong,
 ) -> Result<AccountPage, Problem> {
     let session = &caller.session;
-    let title = "Password and sessions";
+    let title = "Password, sessions and second factor";
     Ok(AccountPage {
         shell: match member {
             Some(member) => Shell::inside(title, Section::None, session, member),
@@ -144,13 +156,16 @@ async fn page(
         is_member: !session.memberships().is_empty(),
         email: session.email().to_owned(),
         sessions: sessions_of(state, caller).await?,
+        factor: FactorView::read(state, caller).await?,
+        factor_required: false,
+        name: "",
         notice,
         wrong,
     })
 }
 
 /// The Seller to whose Settings a form belongs, as a member of it; `None` for a form of the page.
-fn member_of(caller: &SignedIn, form: &Fields) -> Result<Option<Member>, Problem> {
+pub(super) fn member_of(caller: &SignedIn, form: &Fields) -> Result<Option<Member>, Problem> {
     match form.get("seller") {
         Some(_) => Ok(Some(caller.member_of_form(form)?)),
         None => Ok(None),
@@ -158,15 +173,23 @@ fn member_of(caller: &SignedIn, form: &Fields) -> Result<Option<Member>, Problem
 }
 
 /// The page of an accepted form again.
-fn done(member: Option<&Member>, what: &str, section: &str) -> Response {
+pub(super) fn done(member: Option<&Member>, what: &str, section: &str) -> Response {
     match member {
         Some(member) => settings::done(member, what, section),
-        None => see_other(&format!("{PATH}?done={what}#{section}")),
+        None => see_other(&format!("{}done={what}#{section}", done_path_before(None))),
+    }
+}
+
+/// The address of that page, up to the word for what was done.
+pub(super) fn done_path_before(member: Option<&Member>) -> String {
+    match member {
+        Some(member) => format!("/dashboard/settings?seller={}&", member.slug()),
+        None => format!("{PATH}?"),
     }
 }
 
 /// The page of a form that cannot be accepted, with what was wrong.
-async fn show_wrong(
+pub(super) async fn show_wrong(
     state: &State,
     caller: &SignedIn,
     member: Option<&Member>,

@@ -26,6 +26,7 @@ use super::{
     key_view::{KeyState, KeyView, Origin, ProgressView, SignView},
     platforms::{AccessView, NetworksView},
     profile::{LocationForm, ProfileForm},
+    second_factor::FactorView,
     shell::Section,
     when::When,
 };
@@ -49,9 +50,7 @@ struct SettingsPage<'a> {
     may_inspect: bool,
     is_owner: bool,
     has_factor: bool,
-    /// Since when there is a second factor.
-    factor_since: Option<When>,
-    codes_left: i64,
+    factor: FactorView,
     factor_required: bool,
     lacks_factor: bool,
     /// Whether invitations are mailed.
@@ -205,19 +204,13 @@ pub async fn show(
             "networks",
             "Saved. Every server accepts the key from there, and from nowhere else.",
         ),
-        "factor-off" => ("second-factor", "The second factor is turned off."),
-        "kept-codes" => ("second-factor", "The second factor is on."),
         "factor-demanded" => (
             "members",
             "From now on whoever acts here must have a second factor.",
         ),
         "factor-optional" => ("members", "Members may act without a second factor."),
         "mailed" => ("members", "The invitation is on its way by mail."),
-        // Where the page of a secret leads when it is reloaded; see app.js.
-        "shown-factor" => (
-            "second-factor",
-            "What was on that page is shown once. It is not kept here.",
-        ),
+        // Where the page of a key leads when it is reloaded; see app.js.
         "shown" => (
             "api-key",
             "What was on that page is shown once. It is not kept here.",
@@ -292,8 +285,7 @@ async fn render<'a>(
     let access = AccessView::read(state, member, &seller).await?;
     let networks = NetworksView::read(state, member, &seller, networks).await?;
     let sessions = account::sessions_of(state, caller).await?;
-    let factor = services.db.second_factor(caller.session.user()).await?;
-    let since = factor.and_then(|factor| factor.confirmed_us);
+    let factor = FactorView::read(state, caller).await?;
     let settings = &services.settings;
     Ok(Page(SettingsPage {
         shell: Shell::inside("Settings", Section::Settings, &caller.session, member),
@@ -305,9 +297,8 @@ async fn render<'a>(
         may_act: member.may_act(),
         may_inspect: member.role().may_act(),
         is_owner: member.role() == Role::Owner,
-        has_factor: since.is_some(),
-        factor_since: since.map(|since| When::date(since, now)),
-        codes_left: factor.map_or(0, |factor| factor.codes_left),
+        has_factor: factor.since.is_some(),
+        factor,
         factor_required: member.factor_required(),
         lacks_factor: member.lacks_factor(),
         mails_links: settings.mails_links,
