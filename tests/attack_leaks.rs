@@ -5,6 +5,8 @@
 
 use std::{
     collections::BTreeSet,
+    io::Write,
+    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -521,6 +523,58 @@ async fn a_flood_of_unknown_names_has_githubs_keys_fetched_once() {
         assert_eq!(world.client().send(request).await.status, 403);
     }
     assert_eq!(world.github.asked(), 0);
+}
+
+/// What GitHub would send about this, as bytes for a connection that can be closed at a moment of the test's choice.
+fn on_the_wire(signer: &Signer, body: &str) -> String {
+    format!(
+        "POST {PATH} HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n{IDENTIFIER}: {}\r\n{SIGNATURE}: {}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        signer.identifier,
+        signer.sign(body),
+        body.len()
+    )
+}
+
+/// Sends this and keeps the connection.
+fn begun(at: SocketAddr, request: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(at).expect("connects");
+    stream.write_all(request.as_bytes()).expect("is sent");
+    stream
+}
+
+/// For how long what somebody's hanging up must not do is given the time to happen.
+const HUNG_UP: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn whoever_hangs_up_does_not_end_the_fetch_of_githubs_keys_for_the_others() {
+    let world = World::with(&[]);
+    let key = world.place.generate("lone-star");
+    world.github.be(Mood::Ponders);
+    // Anybody can send this: it is looked at no further than its form before the keys are known.
+    let stranger = Signer::new("a-made-up-name");
+    let stream = begun(world.served.api, &on_the_wire(&stranger, "[]"));
+    let end = Instant::now() + PATIENCE;
+    while world.github.asked() == 0 {
+        assert!(Instant::now() < end, "nothing is fetched");
+        tokio::task::yield_now().await;
+    }
+    drop(stream);
+    tokio::time::sleep(HUNG_UP).await;
+    let keys = vec![world.github.signer.published(true)];
+    world.github.be(Mood::Publishes(keys));
+    let fetches =
+        |outcome: &str| format!("truckradar_github_keys_fetches_total{{outcome=\"{outcome}\"}}");
+    let client = world.client();
+    let body = json!([alert(&key, "")]).to_string();
+    let answer = client
+        .send(world.github.signer.request(&client, &body))
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(world.status(&key).await, 401);
+    assert_eq!(world.github.asked(), 1, "the one fetch was enough");
+    assert_eq!(world.counted(&fetches("done")).await, 1);
+    assert_eq!(world.counted(&fetches("failed")).await, 0);
 }
 
 #[tokio::test]

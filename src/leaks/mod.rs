@@ -64,7 +64,7 @@ pub struct Leaks {
     published: Published,
     desk: Desk,
     /// What the operator can watch.
-    pub figures: Figures,
+    pub figures: Arc<Figures>,
 }
 
 /// One match of GitHub's secret scanning, as its program describes it. It holds a key, so it cannot be printed.
@@ -104,7 +104,7 @@ impl Leaks {
             clock,
             published: Published::new(rules.github_keys.clone()),
             desk: Desk::default(),
-            figures: Figures::default(),
+            figures: Arc::default(),
             rules,
         }
     }

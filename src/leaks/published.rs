@@ -3,17 +3,20 @@
 //! They are fetched when a signed request comes and there are none yet, or those that there are do not know the key that it
 //! names; whatever comes, once a minute at most. The list is small, so one that is large or slow is none.
 //!
+//! A fetch that was begun is done to its end, whoever waits for it: anybody can send what begins one, and if hanging up ended it,
+//! nobody would ever have the keys.
+//!
 //! Never: a redirect followed, or a proxy asked; a list believed that is older than a day; a fetch for a request that is not
-//! even signed in form.
+//! even signed in form; one that ends without being counted.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
     figures::{Fetch, Figures},
@@ -36,7 +39,7 @@ const LIST_BYTES_MAX: usize = 256 << 10;
 /// See the module.
 pub struct Published {
     url: KeysUrl,
-    kept: Mutex<Kept>,
+    kept: Arc<Mutex<Kept>>,
 }
 
 #[derive(Default)]
@@ -77,7 +80,7 @@ impl Published {
     pub fn new(url: KeysUrl) -> Self {
         Self {
             url,
-            kept: Mutex::default(),
+            kept: Arc::default(),
         }
     }
 
@@ -87,9 +90,9 @@ impl Published {
         &self,
         identifier: &str,
         clock: &Clock,
-        figures: &Figures,
+        figures: &Arc<Figures>,
     ) -> Result<Vec<PublishedKey>, NotKnown> {
-        let mut kept = self.kept.lock().await;
+        let mut kept = Arc::clone(&self.kept).lock_owned().await;
         let now = clock.boot();
         let is_fresh = |kept: &Kept| {
             let fetched = kept.fetched;
@@ -99,18 +102,13 @@ impl Published {
         let may_try = kept.tried.is_none_or(|tried| now.since(tried) >= PAUSE);
         if !(is_fresh(&kept) && is_known) && may_try {
             kept.tried = Some(now);
-            match fetch(&self.url).await {
-                Ok(keys) => {
-                    figures.fetched(Fetch::Done);
-                    tracing::info!(keys = keys.len(), "GitHub's public keys were fetched");
-                    kept.keys = keys;
-                    kept.fetched = Some(now);
-                }
-                Err(error) => {
-                    figures.fetched(Fetch::Failed);
-                    tracing::warn!(%error, url = %self.url, "GitHub's public keys cannot be fetched");
-                }
-            }
+            // On a task of its own, which holds the list until it has the new one: this request may be dropped at any moment.
+            let fetching = fill(kept, self.url.clone(), Arc::clone(figures), now);
+            kept = tokio::spawn(fetching).await.map_err(|error| {
+                tracing::error!(%error, "a fetch of GitHub's public keys ended unexpectedly");
+                figures.fetched(Fetch::Failed);
+                NotKnown
+            })?;
         }
         if is_fresh(&kept) {
             Ok(kept.keys.clone())
@@ -118,6 +116,28 @@ impl Published {
             Err(NotKnown)
         }
     }
+}
+
+/// Fetches the keys into the list, if they can be had, and counts it.
+async fn fill(
+    mut kept: OwnedMutexGuard<Kept>,
+    url: KeysUrl,
+    figures: Arc<Figures>,
+    now: BootTime,
+) -> OwnedMutexGuard<Kept> {
+    match fetch(&url).await {
+        Ok(keys) => {
+            figures.fetched(Fetch::Done);
+            tracing::info!(keys = keys.len(), "GitHub's public keys were fetched");
+            kept.keys = keys;
+            kept.fetched = Some(now);
+        }
+        Err(error) => {
+            figures.fetched(Fetch::Failed);
+            tracing::warn!(%error, %url, "GitHub's public keys cannot be fetched");
+        }
+    }
+    kept
 }
 
 async fn fetch(url: &KeysUrl) -> Result<Vec<PublishedKey>, FetchError> {

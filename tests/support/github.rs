@@ -99,6 +99,8 @@ pub enum Mood {
     Says(&'static str, String),
     /// Not at all: it takes the connection and keeps it.
     Hangs,
+    /// Not before it is of another mood, and then by that one.
+    Ponders,
 }
 
 /// See the module. Closed when dropped.
@@ -136,13 +138,13 @@ impl GitHub {
                     continue;
                 }
                 own_asked.fetch_add(1, Ordering::SeqCst);
-                match held(&own_mood).clone() {
+                match mood_at_last(&own_mood, &own_closed) {
                     Mood::Publishes(keys) => {
                         let body = json!({"public_keys": keys}).to_string();
                         answer(&mut stream, "HTTP/1.1 200 OK", &body);
                     }
                     Mood::Says(head, body) => answer(&mut stream, head, &body),
-                    Mood::Hangs => kept.push(stream),
+                    Mood::Hangs | Mood::Ponders => kept.push(stream),
                 }
             }
         });
@@ -183,6 +185,17 @@ impl Drop for GitHub {
 
 fn held(mood: &Mutex<Mood>) -> MutexGuard<'_, Mood> {
     mood.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The mood in which it answers. It ponders with one caller at a time, as everything here is one caller after another.
+fn mood_at_last(mood: &Mutex<Mood>, is_closed: &AtomicBool) -> Mood {
+    loop {
+        let now = held(mood).clone();
+        if !matches!(now, Mood::Ponders) || is_closed.load(Ordering::SeqCst) {
+            return now;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Whether the whole head of a request came.
