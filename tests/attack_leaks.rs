@@ -168,28 +168,45 @@ async fn the_answer_to_a_report_is_the_same_whatever_was_handed_in() {
     }
 }
 
-#[tokio::test]
-async fn a_report_is_answered_before_anybody_looks_whether_there_is_such_a_key() {
-    let world = World::with(&[]);
-    let live = world.place.generate("lone-star");
-    // Nobody can look anything up, or write anything, until this ends.
-    let on_file = SqliteConnectOptions::new().filename(world.place.database_file());
-    let (mut file, mut server) = (None, None);
-    if world.place.is_on_postgres() {
-        let mut own = PgConnection::connect(&world.place.database())
-            .await
-            .expect("opens");
-        own.execute("BEGIN").await.expect("begins");
-        let lock = "LOCK TABLE api_keys, staged_keys, leaks IN ACCESS EXCLUSIVE MODE";
-        own.execute(lock).await.expect("locks");
-        server = Some(own);
-    } else {
+/// A database in which nobody can write anything about keys, nor on PostgreSQL look one up, until this ends.
+enum Locked {
+    File(SqliteConnection),
+    Server(PgConnection),
+}
+
+impl Locked {
+    async fn of(place: &Place) -> Self {
+        if place.is_on_postgres() {
+            let mut own = PgConnection::connect(&place.database())
+                .await
+                .expect("opens");
+            own.execute("BEGIN").await.expect("begins");
+            let lock = "LOCK TABLE api_keys, staged_keys, leaks IN ACCESS EXCLUSIVE MODE";
+            own.execute(lock).await.expect("locks");
+            return Self::Server(own);
+        }
+        let on_file = SqliteConnectOptions::new().filename(place.database_file());
         let mut own = SqliteConnection::connect_with(&on_file)
             .await
             .expect("opens");
         own.execute("BEGIN IMMEDIATE").await.expect("locks");
-        file = Some(own);
+        Self::File(own)
     }
+
+    async fn end(self) {
+        match self {
+            Self::File(mut own) => own.execute("ROLLBACK").await.map(drop),
+            Self::Server(mut own) => own.execute("ROLLBACK").await.map(drop),
+        }
+        .expect("ends");
+    }
+}
+
+#[tokio::test]
+async fn a_report_is_answered_before_anybody_looks_whether_there_is_such_a_key() {
+    let world = World::with(&[]);
+    let live = world.place.generate("lone-star");
+    let locked = Locked::of(&world.place).await;
     for key in [&live, &unknown_key(), "no key"] {
         let answer = world
             .client()
@@ -202,12 +219,7 @@ async fn a_report_is_answered_before_anybody_looks_whether_there_is_such_a_key()
         0,
         "nothing was done yet"
     );
-    if let Some(mut own) = file {
-        own.execute("ROLLBACK").await.expect("ends");
-    }
-    if let Some(mut own) = server {
-        own.execute("ROLLBACK").await.expect("ends");
-    }
+    locked.end().await;
     // What was answered is done all the same.
     world.until_counted(&reports("report", "told"), 1).await;
     world.until_counted(&reports("report", "unknown"), 1).await;
@@ -575,6 +587,41 @@ async fn whoever_hangs_up_does_not_end_the_fetch_of_githubs_keys_for_the_others(
     assert_eq!(world.github.asked(), 1, "the one fetch was enough");
     assert_eq!(world.counted(&fetches("done")).await, 1);
     assert_eq!(world.counted(&fetches("failed")).await, 0);
+}
+
+#[tokio::test]
+async fn a_list_of_githubs_is_done_to_its_end_even_if_github_hangs_up() {
+    let world = World::with(&[]);
+    // More than are dealt with at the same time.
+    let keys: Vec<String> = (0..9)
+        .map(|n| {
+            let slug = format!("dealer-{n}");
+            world.place.create_seller(&slug);
+            world.place.generate(&slug)
+        })
+        .collect();
+    // So that GitHub's keys are there, and so that it shows when the list has been read: this one is no key.
+    let mut alerts = vec![alert("tr_live_nonsense", "")];
+    let client = world.client();
+    let body = json!(alerts).to_string();
+    let answer = client
+        .send(world.github.signer.request(&client, &body))
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    alerts.extend(keys.iter().map(|key| alert(key, "")));
+    let body = json!(alerts).to_string();
+    let locked = Locked::of(&world.place).await;
+    let stream = begun(world.served.api, &on_the_wire(&world.github.signer, &body));
+    world.until_counted(&reports("github", "no_key"), 2).await;
+    drop(stream);
+    tokio::time::sleep(HUNG_UP).await;
+    locked.end().await;
+    let end = Instant::now() + PATIENCE;
+    for key in &keys {
+        while world.status(key).await != 401 {
+            assert!(Instant::now() < end, "a key of the list lives on");
+        }
+    }
 }
 
 #[tokio::test]

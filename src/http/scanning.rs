@@ -1,6 +1,7 @@
 //! `POST /secret-scanning/github`: what GitHub's secret scanning found, by the protocol of its partner program.
 //!
-//! Never: a token looked at before GitHub's signature on the whole body was found good; a refusal that says what was wrong.
+//! Never: a token looked at before GitHub's signature on the whole body was found good; a refusal that says what was wrong; a
+//! list of GitHub's left half done because GitHub hung up.
 
 use std::sync::Arc;
 
@@ -48,7 +49,7 @@ pub async fn github(
     if !keys.iter().any(|key| key.is(&signed.identifier)) {
         return Err(refused());
     }
-    let _room = BODIES.try_acquire().map_err(|_| ApiError::unavailable())?;
+    let room = BODIES.try_acquire().map_err(|_| ApiError::unavailable())?;
     let limits = state.services.settings.limits;
     let body = read_small(&parts.headers, body, BODY_BYTES_MAX, "1 MiB", limits).await?;
     if !signed.is_good(&keys, &body) {
@@ -63,7 +64,7 @@ pub async fn github(
     if alerts.len() > ALERTS_MAX {
         return Err(not_understood("The body has more than 1,000 matches."));
     }
-    match leaks.github(alerts).await {
+    match leaks.github(alerts, room).await {
         Ok(labels) => Ok(answer(&labels)),
         Err(error) => {
             tracing::error!(%error, "what GitHub found could not be dealt with; it is told to try again");

@@ -25,6 +25,7 @@ use self::{
     signature::{PublishedKey, Signed},
 };
 use crate::{
+    act::run_to_end,
     clock::Clock,
     config::KeysUrl,
     keys::{
@@ -122,9 +123,24 @@ impl Leaks {
         self.figures.count(Finder::GitHub, Dealt::Refused);
     }
 
-    /// Deals with what GitHub found. When this returns, every key of ours among it is dead, and each match has its label, in
-    /// their order. After an error some may live, and sending the same again is right.
-    pub async fn github(&self, alerts: Vec<Alert>) -> Result<Vec<Label>, KeyActError> {
+    /// Deals with what GitHub found, to the end of the list even if GitHub hangs up. When this returns, every key of ours among
+    /// it is dead, and each match has its label, in their order. After an error some may live, and sending the same again is
+    /// right. `room` is what the list takes up, which is given back when all of it has been dealt with.
+    pub async fn github<R: Send + 'static>(
+        self: &Arc<Self>,
+        alerts: Vec<Alert>,
+        room: R,
+    ) -> Result<Vec<Label>, KeyActError> {
+        let leaks = Arc::clone(self);
+        run_to_end(async move {
+            let labels = leaks.github_now(alerts).await;
+            drop(room);
+            labels
+        })
+        .await
+    }
+
+    async fn github_now(&self, alerts: Vec<Alert>) -> Result<Vec<Label>, KeyActError> {
         let mut labels = Vec::with_capacity(alerts.len());
         let mut at: HashMap<KeyDigest, usize> = HashMap::new();
         let mut all: Vec<Found> = Vec::new();
