@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    io::Write,
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
@@ -622,6 +622,72 @@ async fn a_list_of_githubs_is_done_to_its_end_even_if_github_hangs_up() {
             assert!(Instant::now() < end, "a key of the list lives on");
         }
     }
+}
+
+/// Begins a request with a body that never comes, under the name of a key that is published, as from this address.
+fn slow(world: &World, from: &str) -> TcpStream {
+    let name = &world.github.signer.identifier;
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nHost: t\r\nX-Forwarded-For: {from}\r\n{IDENTIFIER}: {name}\r\n{SIGNATURE}: AAAA\r\n\
+         Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n"
+    );
+    begun(world.served.api, &head)
+}
+
+/// Waits until the server begins to read the body.
+fn assert_is_read(stream: &mut TcpStream) {
+    const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("takes a limit");
+    let mut said = [0; GO_ON.len()];
+    stream.read_exact(&mut said).expect("an answer");
+    assert_eq!(said, GO_ON, "{}", String::from_utf8_lossy(&said));
+}
+
+#[tokio::test]
+async fn whoever_sends_slowly_does_not_shut_github_out() {
+    let world = World::with(&["--trusted-proxies", "127.0.0.1/32"]);
+    let key = world.place.generate("lone-star");
+    let client = world.client();
+    let send = |body: String| {
+        let request = world.github.signer.request(&client, &body);
+        client.send(request.header("x-forwarded-for", "198.51.100.1"))
+    };
+    assert_eq!(send(json!([]).to_string()).await.status, 200);
+    // One client, with as many connections as it likes: two are read, the others wait.
+    let of_one = |n: usize| slow(&world, &format!("2001:db8::{n:x}"));
+    let mut first: Vec<_> = (0..2).map(of_one).collect();
+    first.iter_mut().for_each(assert_is_read);
+    let mut others: Vec<_> = (2..80).map(of_one).collect();
+    let answer = send(json!([alert(&key, "")]).to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(world.status(&key).await, 401);
+    for stream in &mut others {
+        stream.set_nonblocking(true).expect("takes it");
+        let read = stream.read(&mut [0; 1]).map_err(|error| error.kind());
+        assert_eq!(read, Err(ErrorKind::WouldBlock), "it is read, too");
+    }
+    drop((first, others));
+
+    // So many clients that they take all places: GitHub waits for one instead of being sent away.
+    let mut all: Vec<_> = (0..64)
+        .map(|n| slow(&world, &format!("192.0.2.{n}")))
+        .collect();
+    all.iter_mut().for_each(assert_is_read);
+    let key = world.place.generate("lone-star");
+    let waits = async {
+        tokio::time::sleep(HUNG_UP).await;
+        assert_eq!(
+            world.status(&key).await,
+            200,
+            "it was read beyond the places"
+        );
+        all.pop();
+    };
+    let (answer, ()) = tokio::join!(send(json!([alert(&key, "")]).to_string()), waits);
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(world.status(&key).await, 401);
 }
 
 #[tokio::test]

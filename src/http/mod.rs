@@ -71,6 +71,8 @@ pub struct State {
     metrics: Arc<Metrics>,
     /// Pages that are watched.
     streams: Arc<Streams>,
+    /// Requests of GitHub's that are read.
+    scanning: scanning::Places,
     /// Says when the server stops; an answer that has no end of its own ends then.
     stopping: watch::Receiver<bool>,
     /// The slugs of Sellers whose own keys named them.

@@ -100,6 +100,7 @@ impl Server {
             services,
             metrics,
             streams: Arc::default(),
+            scanning: Default::default(),
             stopping: self.stopping.subscribe(),
             own_slugs: Cache::new(OWN_SLUGS_MAX),
         });

@@ -125,16 +125,16 @@ impl Leaks {
 
     /// Deals with what GitHub found, to the end of the list even if GitHub hangs up. When this returns, every key of ours among
     /// it is dead, and each match has its label, in their order. After an error some may live, and sending the same again is
-    /// right. `room` is what the list takes up, which is given back when all of it has been dealt with.
-    pub async fn github<R: Send + 'static>(
+    /// right. `place` is what the list takes up, which is given back when all of it has been dealt with.
+    pub async fn github<P: Send + 'static>(
         self: &Arc<Self>,
         alerts: Vec<Alert>,
-        room: R,
+        place: P,
     ) -> Result<Vec<Label>, KeyActError> {
         let leaks = Arc::clone(self);
         run_to_end(async move {
             let labels = leaks.github_now(alerts).await;
-            drop(room);
+            drop(place);
             labels
         })
         .await
