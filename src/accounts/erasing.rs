@@ -17,6 +17,7 @@ use super::{
 use crate::{
     audit::Act,
     db::{AuditEntry, ErasedRows, Person},
+    mail::words::unlinked,
 };
 
 /// Entries that were written while the log was being read are looked for once more: those that are not older than this when
@@ -45,6 +46,7 @@ impl People {
         let person = Person {
             user: user.map(|user| user.id),
             email: email.clone(),
+            in_mails: unlinked(email.as_str()),
             pseudonym: Pseudonym::new(),
         };
         let nobody = || PersonError::NoSuchUser(email.to_string());

@@ -1,7 +1,8 @@
 //! Erasing a person: what named them names a pseudonym from then on, or is gone.
 //!
-//! Where a person can be named: `users`, `memberships`, `sessions`, `account_links`, `outbox`, the makers of keys, and the
-//! audit log, whose trigger lets exactly this change pass while a row of `erasing` says who is meant.
+//! Where a person can be named: `users`, `memberships`, `sessions`, `account_links`, `outbox`, the makers of keys, free text
+//! (the reasons that operators give, the places that finders of keys name), and the audit log, whose trigger lets exactly this
+//! change pass while a row of `erasing` says who is meant.
 //!
 //! Never: an entry of the audit log removed for it; a name left in the database once this has been committed.
 
@@ -19,11 +20,40 @@ use crate::{
         erased::{Pseudonym, names, without},
     },
     clock::Time,
-    ids::{AuditId, KeyId, MailId, SellerId, UserId},
+    ids::{AuditId, SellerId, UserId},
 };
 
 /// Entries of the audit log that are read at once.
 const PORTION: i64 = 5_000;
+
+/// Where free text may name a person: how such rows are found, how one is written anew, and whether it is a mail's.
+const TEXTS: [(&str, &str, bool); 5] = {
+    macro_rules! text {
+        ($table:literal . $column:literal, $is_mail:literal) => {
+            (
+                concat!(
+                    "SELECT id, ",
+                    $column,
+                    " FROM ",
+                    $table,
+                    " WHERE replace(replace(",
+                    $column,
+                    ", $1, ''), $2, '') <> ",
+                    $column
+                ),
+                concat!("UPDATE ", $table, " SET ", $column, " = $2 WHERE id = $1"),
+                $is_mail,
+            )
+        };
+    }
+    [
+        text!("outbox"."subject", true),
+        text!("outbox"."body", true),
+        text!("api_keys"."end_reason", false),
+        text!("sellers"."status_reason", false),
+        text!("leaks"."place", false),
+    ]
+};
 
 /// Whoever is to be erased, and what will stand for them.
 #[derive(Clone, Debug)]
@@ -32,6 +62,8 @@ pub struct Person {
     pub user: Option<UserId>,
     /// Their address.
     pub email: Email,
+    /// The address as mails spell it that make no link of it.
+    pub in_mails: String,
     /// What stands for them.
     pub pseudonym: Pseudonym,
 }
@@ -95,6 +127,15 @@ impl Person {
     /// The address as a whole value in JSON.
     fn email_json(&self) -> String {
         serde_json::Value::from(self.email.as_str()).to_string()
+    }
+
+    /// A text in which something else stands wherever the address stood, however it was spelt.
+    ///
+    /// Of an address that mails spell with blanks the beginning cannot be told from a word before it: `j. ann (at) x. example`
+    /// is taken for hers. Better a word too many than her name.
+    fn out_of(&self, text: &str, by: &str) -> String {
+        let clean = without(text, self.email.as_str(), by);
+        without(&clean, &self.in_mails, by)
     }
 
     fn is_named_by(&self, entry: &Named) -> bool {
@@ -257,8 +298,7 @@ impl ErasureTx {
                 .await
                 .map(drop))?;
         }
-        self.rewrite_mails().await?;
-        self.rewrite_reasons().await?;
+        self.rewrite_texts().await?;
         let entries = self.rewrite_audit(entries, since).await?;
         on_tx!(self.tx, |conn| sqlx::query(USER)
             .bind(&id)
@@ -273,45 +313,29 @@ impl ErasureTx {
         })
     }
 
-    /// Mails to others that wait to be sent and tell of an act of the person's.
-    async fn rewrite_mails(&mut self) -> Result<(), DbError> {
-        const FIND: &str = "SELECT id, subject, body FROM outbox WHERE replace(subject || body, $1, '') <> subject || body";
-        const WRITE: &str = "UPDATE outbox SET subject = $2, body = $3 WHERE id = $1";
-        let email = self.person.email.clone();
-        let words = self.person.pseudonym.words();
-        let found: Vec<(MailId, String, String)> = on_tx!(self.tx, |conn| sqlx::query_as(FIND)
-            .bind(email.as_str())
-            .fetch_all(conn)
-            .await)?;
-        for (mail, subject, body) in found {
-            on_tx!(self.tx, |conn| sqlx::query(WRITE)
-                .bind(mail)
-                .bind(without(&subject, email.as_str(), &words))
-                .bind(without(&body, email.as_str(), &words))
-                .execute(conn)
-                .await
-                .map(drop))?;
-        }
-        Ok(())
-    }
-
-    /// What operators said when they expired keys.
-    async fn rewrite_reasons(&mut self) -> Result<(), DbError> {
-        const FIND: &str =
-            "SELECT id, end_reason FROM api_keys WHERE replace(end_reason, $1, '') <> end_reason";
-        const WRITE: &str = "UPDATE api_keys SET end_reason = $2 WHERE id = $1";
-        let (email, by) = (self.person.email.clone(), self.person.pseudonym.clone());
-        let found: Vec<(KeyId, String)> = on_tx!(self.tx, |conn| sqlx::query_as(FIND)
-            .bind(email.as_str())
-            .fetch_all(conn)
-            .await)?;
-        for (key, reason) in found {
-            on_tx!(self.tx, |conn| sqlx::query(WRITE)
-                .bind(key)
-                .bind(without(&reason, email.as_str(), by.as_str()))
-                .execute(conn)
-                .await
-                .map(drop))?;
+    /// Texts that somebody wrote, and mails to others that wait to be sent and tell of an act of the person's.
+    async fn rewrite_texts(&mut self) -> Result<(), DbError> {
+        let (pseudonym, words) = (
+            self.person.pseudonym.to_string(),
+            self.person.pseudonym.words(),
+        );
+        for (find, write, is_mail) in TEXTS {
+            let found: Vec<(String, String)> = on_tx!(self.tx, |conn| sqlx::query_as(find)
+                .bind(self.person.email.as_str())
+                .bind(&self.person.in_mails)
+                .fetch_all(conn)
+                .await)?;
+            // Mails are read by people, and the others shown beside what the log says.
+            let by = if is_mail { &words } else { &pseudonym };
+            for (id, text) in found {
+                let clean = self.person.out_of(&text, by);
+                on_tx!(self.tx, |conn| sqlx::query(write)
+                    .bind(id)
+                    .bind(clean)
+                    .execute(conn)
+                    .await
+                    .map(drop))?;
+            }
         }
         Ok(())
     }
@@ -365,7 +389,7 @@ impl ErasureTx {
         }
         let names_and_values = of_entries!(
             "UPDATE audit_log SET actor = CASE WHEN actor = $2 THEN $3 ELSE actor END, \
-             address = CASE WHEN actor = $2 THEN NULL ELSE address END, \
+             address = CASE WHEN actor = $2 OR actor = 'visitor' AND user_id = $4 THEN NULL ELSE address END, \
              user_id = CASE WHEN user_id = $4 THEN $5 ELSE user_id END, \
              detail = replace(replace(detail, $4, $5), $6, '\"' || $5 || '\"')"
         );

@@ -171,6 +171,8 @@ fn kept(text: &str, bytes_max: usize) -> String {
     } else {
         text.into()
     };
+    // So that an address of a person's in it can be found by whoever erases them.
+    let clean = clean.replace("%40", "@");
     let mut clean = clean.replace(acts_on_reader, "\u{fffd}");
     clean.truncate(clean.floor_char_boundary(bytes_max));
     clean
@@ -211,6 +213,10 @@ mod tests {
                 "https://a.example/tr_live_(redacted)",
             ),
             ("https://a.example/a%20b", "https://a.example/a%20b"),
+            (
+                "https://a.example/?by=ann%40x.example",
+                "https://a.example/?by=ann@x.example",
+            ),
             (
                 "a\r\nb\u{202e}c\u{1b}[31m",
                 "a\u{fffd}\u{fffd}b\u{fffd}c\u{fffd}[31m",

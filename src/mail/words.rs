@@ -310,7 +310,7 @@ pub(super) fn without_links(text: &str) -> String {
 /// What somebody chose who is not trusted with links, on one line, in a form that mail programs make no link of: it stands in
 /// a mail that people trust. They make links of `evil.example/login` and `x@evil.example`, too, with or without `://`, and
 /// browsers take some other characters for full stops.
-pub(super) fn unlinked(text: &str) -> String {
+pub fn unlinked(text: &str) -> String {
     const STOPS: [char; 4] = ['.', '\u{3002}', '\u{ff0e}', '\u{ff61}'];
     let text = one_line(text).replace("://", ": //");
     let mut out = String::with_capacity(text.len());

@@ -10,6 +10,7 @@ use truckradar::{
     accounts::{Email, Role, erased::Pseudonym},
     db::{Belongs, ErasedRows, LinkRow, NewMail, Person},
     ids::UserId,
+    mail::words::unlinked,
 };
 
 use super::*;
@@ -44,6 +45,7 @@ fn person(user: Option<UserId>, address: &str) -> Person {
     Person {
         user,
         email: email(address),
+        in_mails: unlinked(address),
         pseudonym: Pseudonym::new(),
     }
 }
@@ -171,7 +173,10 @@ async fn furnish(db: &Db, scope: SellerScope, other: SellerScope) -> (UserId, Us
         }
         let mail = NewMail {
             subject: format!("By {address}"),
-            body: format!("It was {address}.\nNot jo{address}."),
+            body: format!(
+                "It was {address}.\nNot jo{address}.\nSaid: {}, Jo{0}.",
+                unlinked(address)
+            ),
             page: String::new(),
         };
         let to = [address.to_owned(), "boss@x.example".to_owned()];
@@ -265,7 +270,7 @@ async fn contract_erase(db: &Db) {
     assert_eq!(told.subject, format!("By {words}"));
     assert_eq!(
         told.body,
-        format!("It was {words}.\nNot joann@x.example."),
+        format!("It was {words}.\nNot joann@x.example.\nSaid: {words}, Joann (at) x. example."),
         "another's address is theirs"
     );
     let keys = db.keys_of_seller(scope, 10).await.expect("answers");
