@@ -227,6 +227,63 @@ async fn a_report_is_answered_before_anybody_looks_whether_there_is_such_a_key()
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// The report that is lost: whoever was thanked believes that the owners are told.
+
+#[tokio::test]
+async fn a_report_that_was_taken_outlasts_a_database_that_is_away() {
+    let world = World::with(&[]);
+    let key = world.place.generate("lone-star");
+    let on_postgres = world.place.is_on_postgres();
+    let locked = match on_postgres {
+        true => {
+            world.place.on_server().turn_away().await;
+            None
+        }
+        false => Some(Locked::of(&world.place).await),
+    };
+    let slip = json!({"key": key, "found_at": "https://a.example"});
+    let answer = world.client().post("/keys/report", &slip).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    // More often than what fails for a defect of the program is tried.
+    world.served.wait_until_it_says("tried=4");
+    assert_eq!(world.counted(&reports("report", "failed")).await, 1);
+    match locked {
+        Some(locked) => locked.end().await,
+        None => world.place.on_server().let_in().await,
+    }
+    world.until_counted(&reports("report", "told"), 1).await;
+    assert_eq!(world.counted(&reports("report", "failed")).await, 1);
+    let mut inside = world.place.look_inside().await;
+    let place: String = sqlx::query_scalar("SELECT place FROM leaks")
+        .fetch_one(&mut inside)
+        .await
+        .expect("answers");
+    assert_eq!(place, "https://a.example");
+}
+
+#[tokio::test]
+async fn the_end_of_the_server_does_not_wait_for_reports_that_cannot_be_dealt_with() {
+    let world = World::with(&["--trusted-proxies", "127.0.0.1/32"]);
+    let key = world.place.generate("lone-star");
+    let locked = Locked::of(&world.place).await;
+    for n in 0..30 {
+        let slip = world
+            .client()
+            .request(Method::POST, "/keys/report")
+            .header("x-forwarded-for", format!("192.0.2.{n}"))
+            .json(&json!({"key": key}));
+        assert_eq!(world.client().send(slip).await.status, 202);
+    }
+    let began = Instant::now();
+    let World { served, .. } = world;
+    let (code, log) = served.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    assert!(log.contains("they are lost"), "{log}");
+    locked.end().await;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // The report as a weapon.
 
 #[tokio::test]

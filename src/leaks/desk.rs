@@ -1,26 +1,28 @@
 //! Where everybody can hand in a key that they found: a slip is taken and answered at once, and read later.
 //!
 //! So neither the answer nor the time that it takes can tell whether a key is one. A client hands in ten slips at once and
-//! then one a minute, all clients together sixty a minute; what waits is bounded.
+//! then one a minute, all clients together sixty a minute; what waits is bounded, and what was taken waits until it can be dealt
+//! with.
 //!
-//! Never: anything of a slip looked at before it was answered; a slip printed, logged or stored.
+//! Never: anything of a slip looked at before it was answered; a slip printed, logged or stored; a key that waits, but by its
+//! digest.
 
 use std::{
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use hashbrown::HashMap;
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use zeroize::Zeroizing;
 
 use crate::{
     accounts::sign_in::network,
     clock::BootTime,
     keys::{
-        format::{SecretKey, keys_in},
+        format::{KeyDigest, SecretKey, keys_in},
         found::Place,
     },
 };
@@ -29,7 +31,7 @@ use crate::{
 pub const SLIP_BYTES_MAX: usize = 16 << 10;
 /// Keys that are looked for on one slip.
 const KEYS_PER_SLIP: usize = 10;
-/// Slips that wait to be read.
+/// Slips that wait to be read or dealt with.
 const WAITING_MAX: usize = 64;
 /// Of one client: slips at once, and the time after which it has one more.
 const OF_CLIENT: Rate = Rate {
@@ -61,12 +63,27 @@ pub struct Slip {
     writing: Writing,
 }
 
+/// A slip on the desk, with its place there.
+pub(super) struct Taken {
+    slip: Slip,
+    place: OwnedSemaphorePermit,
+}
+
+/// What was on a slip, to be dealt with; it keeps the slip's place until it is dropped.
+pub(super) struct Reported {
+    /// The keys.
+    pub keys: Vec<KeyDigest>,
+    /// Where they were found.
+    pub places: Vec<Place>,
+    _place: OwnedSemaphorePermit,
+}
+
 /// Why a slip was not taken. It says nothing of what is on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotTaken {
     /// This client, or all together, handed in too many; how long to wait.
     TooMany(Duration),
-    /// Too many wait to be read.
+    /// Too many wait to be read or dealt with.
     Full,
 }
 
@@ -80,7 +97,7 @@ impl Slip {
     }
 
     /// The keys on it, and where they were found.
-    pub(super) fn read(&self) -> (Vec<SecretKey>, Vec<Place>) {
+    fn read(&self) -> (Vec<KeyDigest>, Vec<Place>) {
         let (text, found_at) = self.parts();
         let keys = keys_in(&text, KEYS_PER_SLIP);
         let mut found_at = found_at;
@@ -89,6 +106,7 @@ impl Slip {
         }
         let place = Place::new(&found_at, "");
         let places = (!place.text().is_empty()).then_some(place);
+        let keys = keys.iter().map(SecretKey::digest).collect();
         (keys, places.into_iter().collect())
     }
 
@@ -124,6 +142,19 @@ impl Slip {
     }
 }
 
+impl Taken {
+    /// Reads it; the key is gone from memory when this returns.
+    pub(super) fn read(self) -> Reported {
+        let Self { slip, place } = self;
+        let (keys, places) = slip.read();
+        Reported {
+            keys,
+            places,
+            _place: place,
+        }
+    }
+}
+
 /// A rate by the generic cell rate algorithm.
 #[derive(Clone, Copy)]
 struct Rate {
@@ -153,16 +184,19 @@ struct Meters {
 
 /// See the module.
 pub struct Desk {
-    taken: mpsc::Sender<Slip>,
+    places: Arc<Semaphore>,
+    taken: mpsc::UnboundedSender<Taken>,
     /// Until whoever reads takes it.
-    waiting: Mutex<Option<mpsc::Receiver<Slip>>>,
+    waiting: Mutex<Option<mpsc::UnboundedReceiver<Taken>>>,
     meters: Mutex<Meters>,
 }
 
 impl Default for Desk {
     fn default() -> Self {
-        let (taken, waiting) = mpsc::channel(WAITING_MAX);
+        // Bounded by the places.
+        let (taken, waiting) = mpsc::unbounded_channel();
         Self {
+            places: Arc::new(Semaphore::new(WAITING_MAX)),
             taken,
             waiting: Mutex::new(Some(waiting)),
             meters: Mutex::default(),
@@ -189,11 +223,14 @@ impl Desk {
 
     /// Takes a slip, to be read later.
     pub fn take(&self, slip: Slip) -> Result<(), NotTaken> {
-        self.taken.try_send(slip).map_err(|_| NotTaken::Full)
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| NotTaken::Full)?;
+        let taken = self.taken.send(Taken { slip, place });
+        taken.map_err(|_| NotTaken::Full)
     }
 
     /// What was taken, for the one who reads it; `None` if somebody does.
-    pub(super) fn waiting(&self) -> Option<mpsc::Receiver<Slip>> {
+    pub(super) fn waiting(&self) -> Option<mpsc::UnboundedReceiver<Taken>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.take()
     }
@@ -287,7 +324,13 @@ mod tests {
             assert_eq!(desk.take(slip()), Ok(()));
         }
         assert_eq!(desk.take(slip()), Err(NotTaken::Full));
-        assert!(desk.waiting().is_some() && desk.waiting().is_none());
+        let mut waiting = desk.waiting().expect("nobody reads yet");
+        assert!(desk.waiting().is_none());
+        // One that is read and not dealt with has its place still.
+        let reported = waiting.try_recv().expect("a slip").read();
+        assert_eq!(desk.take(slip()), Err(NotTaken::Full));
+        drop(reported);
+        assert_eq!(desk.take(slip()), Ok(()));
     }
 
     proptest! {

@@ -12,14 +12,17 @@ pub mod figures;
 pub mod published;
 pub mod signature;
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use self::{
-    desk::{Desk, NotTaken, Slip},
+    desk::{Desk, NotTaken, Reported, Slip},
     figures::{Dealt, Figures},
     published::{NotKnown, Published},
     signature::{PublishedKey, Signed},
@@ -28,6 +31,7 @@ use crate::{
     act::run_to_end,
     clock::Clock,
     config::KeysUrl,
+    db::DbError,
     keys::{
         Keys,
         format::{KeyDigest, SecretKey},
@@ -41,10 +45,14 @@ use crate::{
 const KEYS_AT_ONCE: usize = 4;
 /// Places of one key that are kept of one request.
 const PLACES_MAX: usize = 10;
-/// How often a slip is read anew that the database could not deal with, and how long after.
-const TRIES: u32 = 5;
-/// See `TRIES`.
-const PAUSE: Duration = Duration::from_secs(2);
+/// How long after a try in vain a report is tried anew; each further pause is twice as long.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// How often a report is tried that fails for a defect of ours, and not because the database cannot answer at present.
+const TRIES: u32 = 3;
+/// How long the end of the server waits for what was handed in: a database that does not answer keeps it no longer.
+const END_MAX: Duration = Duration::from_secs(10);
 
 /// What the operator decided about leaks.
 #[derive(Clone, Debug, Default)]
@@ -253,50 +261,69 @@ impl Leaks {
         done
     }
 
-    /// Reads what is handed in until told to stop, and then what still waits.
+    /// Reads what is handed in and deals with it until told to stop, and then for a little longer with what still waits.
     pub async fn read_slips(&self, mut stop: watch::Receiver<bool>) {
         let Some(mut waiting) = self.desk.waiting() else {
             tracing::error!("two read what is handed in");
             return;
         };
+        // Read at once, so that no key waits in memory, and dealt with one after another.
+        let (read, reports) = mpsc::unbounded_channel();
+        let mut dealing = pin!(self.deal_with_all(reports));
         loop {
-            let slip = tokio::select! {
-                slip = waiting.recv() => slip,
-                _ = stop.wait_for(|stop| *stop) => None,
-            };
-            match slip {
-                Some(slip) => self.read(slip, TRIES).await,
-                None => break,
+            tokio::select! {
+                Some(slip) = waiting.recv() => drop(read.send(slip.read())),
+                _ = stop.wait_for(|stop| *stop) => break,
+                () = &mut dealing => return,
             }
         }
-        // The end does not wait for a database that does not answer.
         while let Ok(slip) = waiting.try_recv() {
-            self.read(slip, 1).await;
+            drop(read.send(slip.read()));
+        }
+        drop(read);
+        if tokio::time::timeout(END_MAX, dealing).await.is_err() {
+            tracing::error!(
+                "reports of keys could not be dealt with before the end; they are lost"
+            );
         }
     }
 
-    async fn read(&self, slip: Slip, tries: u32) {
-        let (keys, places) = slip.read();
-        drop(slip);
-        if keys.is_empty() {
-            self.figures.count(Finder::Report, Dealt::NoKey);
-        }
-        for key in keys {
-            for tried in 1..=tries {
-                let find = self.find(Finder::Report, places.clone(), self.rules.kill_reported);
-                let done = self.keys.found(key.digest(), find).await;
-                let Err(error) = &done else {
-                    self.count(Finder::Report, &done);
-                    break;
-                };
-                if tried == tries {
-                    self.count(Finder::Report, &done);
-                    tracing::error!(%error, "a report of a key could not be dealt with; it is lost");
-                    break;
-                }
-                tracing::warn!(%error, "a report of a key waits for another try");
-                tokio::time::sleep(PAUSE).await;
+    async fn deal_with_all(&self, mut reports: mpsc::UnboundedReceiver<Reported>) {
+        while let Some(report) = reports.recv().await {
+            if report.keys.is_empty() {
+                self.figures.count(Finder::Report, Dealt::NoKey);
             }
+            for key in &report.keys {
+                self.deal_with(*key, &report.places).await;
+            }
+        }
+    }
+
+    /// Deals with one key that was handed in, as soon as the database can: whoever handed it in was thanked.
+    async fn deal_with(&self, key: KeyDigest, places: &[Place]) {
+        let mut pause = PAUSE_MIN;
+        let mut defects = 0;
+        for tried in 1_u32.. {
+            let kills = self.rules.kill_reported;
+            let find = self.find(Finder::Report, places.to_vec(), kills);
+            let done = self.keys.found(key, find).await;
+            let Err(error) = &done else {
+                return self.count(Finder::Report, &done);
+            };
+            if tried == 1 {
+                // Once for each report, however long it waits.
+                self.count(Finder::Report, &done);
+            }
+            if !matches!(error, KeyActError::Db(DbError::Unavailable(_))) {
+                defects += 1;
+            }
+            if defects == TRIES {
+                tracing::error!(%error, "a report of a key could not be dealt with; it is lost");
+                return;
+            }
+            tracing::warn!(%error, tried, "a report of a key waits for another try");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 }
