@@ -465,6 +465,97 @@ async fn a_key_that_somebody_hands_in_goes_on_working_and_its_owners_are_told_on
 }
 
 #[tokio::test]
+async fn a_reported_key_that_cannot_be_used_at_present_is_not_said_to_work() {
+    let world = World::new();
+    let live = world.place.generate("lone-star");
+    let staged = world.prepare();
+    world.hand_in(&staged).await;
+    world.until_counted("report", "told", 1).await;
+    let mails = world.mails().await;
+    assert_eq!(recipients(&mails), [OWNER, CONTACT]);
+    for mail in &mails {
+        let (subject, text) = (mail.header("Subject"), mail.text());
+        assert_eq!(
+            subject,
+            "The next API key of lone-star was reported as found, and is not live yet"
+        );
+        assert!(!text.contains("still works"), "{text}");
+        assert!(text.contains("not affected"), "{text}");
+    }
+    let text = mails[0].text();
+    assert!(
+        text.contains("1. Discard it in Settings, API Key"),
+        "{text}"
+    );
+    assert!(!text.contains("Regenerate"), "{text}");
+    let how = "truckradar key discard --seller lone-star\n";
+    assert!(mails[1].text().contains(how), "{}", mails[1].text());
+    let mut owner = Person::owner_of(world.served.api, "lone-star").await;
+    let words = owner.get(PAGE).await.words();
+    let told = format!(
+        "Somebody reported that they found the prepared key tr_live_••••{} , which is not live yet.",
+        &staged[42..]
+    );
+    assert!(words.contains(&told), "{words}");
+    assert!(
+        words.contains("Discard it below and do not cut over to it"),
+        "{words}"
+    );
+    assert!(!words.contains("it still works"), "{words}");
+    assert_eq!(world.says(&live).await, "200");
+
+    // Cut over to all the same, it works for whoever found it: the page says so.
+    let cut_over = ["key", "cut-over", "--seller", "lone-star"];
+    world.place.json(&cut_over, "");
+    let words = owner.get(PAGE).await.words();
+    assert!(words.contains("and it still works."), "{words}");
+
+    let live = world.place.generate("lone-star");
+    let suspend = [
+        "seller",
+        "suspend",
+        "--seller",
+        "lone-star",
+        "--reason",
+        "unpaid",
+    ];
+    world.place.json(&suspend, "");
+    world.hand_in(&live).await;
+    world.until_counted("report", "told", 2).await;
+    let mails = world.mails().await;
+    let mails: Vec<_> = mails
+        .iter()
+        .filter(|mail| mail.header("Subject").ends_with("the account is suspended"))
+        .collect();
+    assert_eq!(mails.len(), 2);
+    for mail in mails {
+        let text = mail.text();
+        assert!(
+            text.contains("It is refused at present")
+                || text.contains("The key is refused at present"),
+            "{text}"
+        );
+        assert!(!text.contains("still works"), "{text}");
+    }
+    let words = owner.get(PAGE).await.words();
+    assert!(
+        words.contains("which is refused while the account is suspended."),
+        "{words}"
+    );
+    assert!(!words.contains("it still works"), "{words}");
+    let page = Client::new(world.served.admin, None).get("/leaks").await;
+    assert!(!page.words().contains("Still works"), "{}", page.words());
+    // Resumed, it does.
+    world
+        .place
+        .json(&["seller", "resume", "--seller", "lone-star"], "");
+    let words = owner.get(PAGE).await.words();
+    assert!(words.contains("and it still works."), "{words}");
+    let page = Client::new(world.served.admin, None).get("/leaks").await;
+    assert!(page.words().contains("Still works"), "{}", page.words());
+}
+
+#[tokio::test]
 async fn where_the_operator_wants_it_a_key_that_somebody_hands_in_is_killed_at_once() {
     let world = World::with(&["--kill-reported-keys"]);
     let key = world.place.generate("lone-star");

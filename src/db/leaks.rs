@@ -6,6 +6,7 @@ use sqlx::FromRow;
 
 use super::{Db, DbError, ScopedTx, WriteTx, on_db, on_tx};
 use crate::{
+    accounts::AccountStatus,
     clock::Time,
     ids::{KeyId, LeakId, SellerId},
     keys::{
@@ -28,6 +29,8 @@ pub struct LeakRow {
     pub slug: String,
     /// That Seller's name.
     pub name: String,
+    /// Whether its keys are accepted.
+    pub status: AccountStatus,
     /// Which key.
     pub key_id: KeyId,
     /// Its last four characters.
@@ -110,7 +113,7 @@ struct Said<'a> {
 macro_rules! leaks {
     ($where:literal) => {
         concat!(
-            "SELECT l.id, l.seller_id, s.slug, s.name, l.key_id, COALESCE(k.hint, g.hint, '') AS key_hint, ",
+            "SELECT l.id, l.seller_id, s.slug, s.name, s.status, l.key_id, COALESCE(k.hint, g.hint, '') AS key_hint, ",
             "COALESCE(k.state, CASE WHEN g.id IS NULL THEN 'forgotten' ELSE 'staged' END) AS key_state, ",
             "l.finder, l.place, l.source, l.outcome, l.times, l.first_us, l.last_us, l.told_us, l.dismissed_us ",
             "FROM leaks l JOIN sellers s ON s.id = l.seller_id LEFT JOIN api_keys k ON k.id = l.key_id ",

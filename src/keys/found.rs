@@ -39,6 +39,17 @@ pub enum Outcome {
     Seen,
 }
 
+/// Whether somebody who has a key that was found, and that lives on, can do anything with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Works {
+    /// Everything.
+    Now,
+    /// Nothing before its cut-over: it is a prepared one.
+    NotYet,
+    /// Nothing until its account is resumed, which is suspended.
+    Suspended,
+}
+
 /// The name is none of these.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody of this name finds keys, and nothing of this name is done about it")]

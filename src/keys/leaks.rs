@@ -13,11 +13,12 @@ use serde_json::json;
 use super::{
     Keys,
     format::KeyDigest,
-    found::{Finder, Outcome, Place},
+    found::{Finder, Outcome, Place, Works},
     lifecycle::{KeyActError, hint_of},
     scope::SellerScope,
 };
 use crate::{
+    accounts::AccountStatus,
     act::run_to_end,
     audit::Act,
     clock::Time,
@@ -84,13 +85,21 @@ impl Keys {
             return self.kill_found(scope, &known, &find).await.map(Some);
         }
         let mut tx = self.db.begin_change(scope).await?;
-        let outcome = match standing(&mut tx, &known).await? {
-            Standing::Dead => {
+        let works = match standing(&mut tx, &known).await? {
+            Standing::Dead => None,
+            Standing::Staged => Some(Works::NotYet),
+            Standing::Live => match tx.account().await?.map(|account| account.status) {
+                Some(AccountStatus::Active) | None => Some(Works::Now),
+                Some(AccountStatus::Suspended | AccountStatus::Closed) => Some(Works::Suspended),
+            },
+        };
+        let outcome = match works {
+            None => {
                 self.note(&mut tx, &known, &find, Outcome::Dead).await?;
                 Outcome::Dead
             }
-            Standing::Live | Standing::Staged => {
-                self.tell(&mut tx, &known, &find).await?;
+            Some(works) => {
+                self.tell(&mut tx, &known, &find, works).await?;
                 Outcome::Told
             }
         };
@@ -135,6 +144,7 @@ impl Keys {
             finder: find.finder,
             places: find.places.clone(),
             outcome,
+            works: Works::Now,
             discarded: hint_of(&mut tx, discarded).await?,
         };
         if let Some(to) = tx.addressees().await? {
@@ -174,6 +184,7 @@ impl Keys {
         tx: &mut ScopedTx,
         known: &IdentifiedKey,
         find: &Find,
+        works: Works,
     ) -> Result<(), DbError> {
         let (now, key) = (self.clock.now(), known.key.id);
         let told = tx.last_told_of(key).await?;
@@ -186,6 +197,7 @@ impl Keys {
             finder: find.finder,
             places: find.places.clone(),
             outcome: Outcome::Told,
+            works,
             discarded: None,
         };
         if let Some(to) = tx.addressees().await? {

@@ -10,7 +10,7 @@ use super::words::{WAITED, line, page, shown, unlinked, without_links};
 use crate::{
     clock::Time,
     db::{Addressees, NewMail},
-    keys::found::{Finder, Outcome, Place},
+    keys::found::{Finder, Outcome, Place, Works},
 };
 
 /// Places that one mail names.
@@ -27,6 +27,8 @@ pub struct FoundKey {
     pub places: Vec<Place>,
     /// What was done: expired or discarded; or it still lives, and this is told.
     pub outcome: Outcome,
+    /// If it lives on, whether it works.
+    pub works: Works,
     /// The next key that waited beside a key that was expired, and died unused.
     pub discarded: Option<String>,
 }
@@ -45,16 +47,48 @@ impl FoundKey {
         match self.outcome {
             Outcome::Expired => "was found in public, and is expired",
             Outcome::Discarded => "was found in public, and is discarded",
-            Outcome::Told | Outcome::Dead | Outcome::Seen => {
-                "was reported as found, and still works"
-            }
+            Outcome::Told | Outcome::Dead | Outcome::Seen => match self.works {
+                Works::Now => "was reported as found, and still works",
+                Works::NotYet => "was reported as found, and is not live yet",
+                Works::Suspended => "was reported as found; the account is suspended",
+            },
         }
     }
 
     fn what(&self) -> &'static str {
-        match self.outcome {
-            Outcome::Discarded => "next API key",
+        match (self.outcome, self.works) {
+            (Outcome::Discarded, _) | (Outcome::Told, Works::NotYet) => "next API key",
             _ => "API key",
+        }
+    }
+
+    /// What it means that it lives on, and what the owners do first.
+    fn lives_on(&self) -> (String, &'static str) {
+        let key = shown(&self.key);
+        match self.works {
+            Works::Now => (
+                format!(
+                    "They had the whole key. It still works, for them too.\n\nReported key: {key}\n"
+                ),
+                "Regenerate the key in Settings, API Key, unless you know that it was only you or a colleague who reported it. The \
+                 old key is dead in the same moment.",
+            ),
+            Works::NotYet => (
+                format!(
+                    "They had the whole key. It is prepared and not live, so nobody can do anything with it before it is cut over. \
+                     The live key is not affected and goes on working.\n\nReported next key: {key}\n"
+                ),
+                "Discard it in Settings, API Key, and do not cut over to it: it would work for them too. Then prepare another one, \
+                 and look for the place that it came from, as the live key may stand there too.",
+            ),
+            Works::Suspended => (
+                format!(
+                    "They had the whole key. It is refused at present, as the account is suspended. Once the account is resumed it \
+                     works again, for them too.\n\nReported key: {key}\n"
+                ),
+                "Ask the security contact below to expire the key, by its last four characters, before the account is resumed. You \
+                 can generate another one then.",
+            ),
         }
     }
 
@@ -94,14 +128,7 @@ pub fn about_found_key(to: &Addressees, found: &FoundKey, at: Time) -> NewMail {
             "Prepare another next key when you need one, and look for the place that the discarded one came from: the present \
              key may stand there too.",
         ),
-        Outcome::Told | Outcome::Dead | Outcome::Seen => (
-            format!(
-                "They had the whole key. It still works, for them too.\n\nReported key: {}\n",
-                shown(&found.key)
-            ),
-            "Regenerate the key in Settings, API Key, unless you know that it was only you or a colleague who reported it. The old \
-             key is dead in the same moment.",
-        ),
+        Outcome::Told | Outcome::Dead | Outcome::Seen => found.lives_on(),
     };
     NewMail {
         subject: format!("The {what} of {name} {}", found.became()),
@@ -112,7 +139,7 @@ pub fn about_found_key(to: &Addressees, found: &FoundKey, at: Time) -> NewMail {
              1. {first}\n\
              2. Look in Settings, API Key at which clients used it in the last 24 hours, and at your listings.\n\
              3. Take it out of the place where it was found. That alone does not help: whoever saw it has it.\n\n\
-             You get one mail about a key that still works within a day, however often it is reported.\n",
+             You get one mail about a key that lives on within a day, however often it is reported.\n",
             found.who(),
             to.slug,
             found.list(),
@@ -135,11 +162,25 @@ pub fn about_found_key_for_contact(to: &Addressees, found: &FoundKey, at: Time) 
             "There is nothing left to do about the key. See that the dealer gets the mail."
                 .to_owned()
         }
-        Outcome::Told | Outcome::Dead | Outcome::Seen => format!(
-            "The key still works. If the owners do not answer, kill it:\n\n\
-             truckradar key expire --seller {slug} --reason 'reported as found'\n\n\
-             With --kill-reported-keys a server does so by itself."
-        ),
+        Outcome::Told | Outcome::Dead | Outcome::Seen => {
+            let now = match found.works {
+                Works::Now => "The key still works. If the owners do not answer, kill it:",
+                Works::NotYet => {
+                    "The key is prepared and not live, and the live one is not affected. If the owners do not discard it:"
+                }
+                Works::Suspended => {
+                    "The key is refused at present, as the account is suspended, and works again once it is resumed. Kill it \
+                     before that:"
+                }
+            };
+            let command = match found.works {
+                Works::NotYet => format!("truckradar key discard --seller {slug}"),
+                Works::Now | Works::Suspended => {
+                    format!("truckradar key expire --seller {slug} --reason 'reported as found'")
+                }
+            };
+            format!("{now}\n\n{command}\n\nWith --kill-reported-keys a server does so by itself.")
+        }
     };
     NewMail {
         subject: format!("The {what} of {name} {}", found.became()),
@@ -173,6 +214,7 @@ mod tests {
             finder: Finder::GitHub,
             places: vec![Place::new("https://evil.example/x\r\nSubject: y", "commit")],
             outcome,
+            works: Works::Now,
             discarded: Some("b0c1".to_owned()),
         }
     }
@@ -229,5 +271,39 @@ mod tests {
             mail.body
         );
         assert_eq!(mail.page, "");
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_is_not_said_to_work() {
+        for (works, subject, owners, contact) in [
+            (
+                Works::NotYet,
+                "and is not live yet",
+                "The live key is not affected and goes on working.",
+                "key discard --seller lone-star",
+            ),
+            (
+                Works::Suspended,
+                "the account is suspended",
+                "It is refused at present, as the account is suspended.",
+                "key expire --seller lone-star",
+            ),
+        ] {
+            let mut found = found(Outcome::Told);
+            found.works = works;
+            let to_owners = about_found_key(&to(), &found, Time(0));
+            let to_contact = about_found_key_for_contact(&to(), &found, Time(0));
+            assert!(
+                to_owners.subject.ends_with(subject),
+                "{}",
+                to_owners.subject
+            );
+            assert_eq!(to_owners.subject, to_contact.subject);
+            assert!(to_owners.body.contains(owners), "{}", to_owners.body);
+            assert!(to_contact.body.contains(contact), "{}", to_contact.body);
+            for mail in [to_owners, to_contact] {
+                assert!(!mail.body.contains("still works"), "{}", mail.body);
+            }
+        }
     }
 }

@@ -14,11 +14,12 @@ use super::{
     when::When,
 };
 use crate::{
+    accounts::AccountStatus,
     clock::Time,
     db::{Db, DbError, LeakRow},
     ids::{KeyId, LeakId},
     keys::{
-        found::{self, Finder, Outcome},
+        found::{self, Finder, Outcome, Works},
         scope::SellerScope,
     },
 };
@@ -55,8 +56,8 @@ pub struct PlaceView {
 /// What a sign means for the Seller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeakKind {
-    /// Somebody has the key, and it works.
-    Reported,
+    /// Somebody has the key, and it lives; whether it works for them.
+    Reported(Works),
     /// It was found in public, and is dead for that.
     Killed(Finder),
     /// A browser sends it.
@@ -67,19 +68,24 @@ impl LeakKind {
     /// The class of its note.
     pub fn note(self) -> &'static str {
         match self {
-            Self::Reported => " bad",
+            Self::Reported(Works::Now) => " bad",
             Self::Killed(_) => "",
-            Self::Browser => " wait",
+            Self::Reported(Works::NotYet | Works::Suspended) | Self::Browser => " wait",
         }
     }
 
     fn of(row: &LeakRow) -> Option<Self> {
-        let lives = ["live", "staged"].contains(&row.key_state.as_str());
+        let works = match (row.key_state.as_str(), row.status) {
+            ("staged", _) => Some(Works::NotYet),
+            ("live", AccountStatus::Active) => Some(Works::Now),
+            ("live", AccountStatus::Suspended | AccountStatus::Closed) => Some(Works::Suspended),
+            _ => None,
+        };
         match (row.outcome, row.finder) {
             _ if row.dismissed_us.is_some() => None,
             (Outcome::Expired | Outcome::Discarded, finder) => Some(Self::Killed(finder)),
-            (Outcome::Told, _) if lives => Some(Self::Reported),
-            (Outcome::Seen, _) if lives => Some(Self::Browser),
+            (Outcome::Told, _) if works.is_some() => works.map(Self::Reported),
+            (Outcome::Seen, _) if works.is_some() => Some(Self::Browser),
             // Of a key that is dead there is nothing to do.
             (Outcome::Told | Outcome::Seen | Outcome::Dead, _) => None,
         }
@@ -106,7 +112,7 @@ impl LeakView {
             }
         }
         groups.sort_by_key(|(_, kind, _)| match kind {
-            LeakKind::Reported => 0,
+            LeakKind::Reported(_) => 0,
             LeakKind::Killed(_) => 1,
             LeakKind::Browser => 2,
         });

@@ -18,6 +18,7 @@ use super::{
     when::When,
 };
 use crate::{
+    accounts::AccountStatus,
     clock::Time,
     db::LeakRow,
     keys::found::{self, Finder, Outcome},
@@ -65,7 +66,9 @@ struct Row {
 impl Row {
     fn of(row: LeakRow, now: Time) -> Self {
         Self {
-            is_open: row.outcome == Outcome::Told && row.key_state == "live",
+            is_open: row.outcome == Outcome::Told
+                && row.key_state == "live"
+                && row.status == AccountStatus::Active,
             by: match row.finder {
                 Finder::GitHub => "GitHub secret scanning",
                 Finder::Report => "A report",
@@ -82,7 +85,12 @@ impl Row {
             name: row.name,
             slug: row.slug,
             hint: row.key_hint,
-            state: row.key_state,
+            state: match (row.key_state.as_str(), row.status) {
+                ("live", AccountStatus::Suspended) => {
+                    "refused, as the account is suspended,".into()
+                }
+                _ => row.key_state,
+            },
             times: grouped(row.times),
             first: When::ago(row.first_us, now),
             last: When::ago(row.last_us, now),

@@ -33,7 +33,10 @@ use super::{
 use crate::{
     accounts::{AccountStatus, Role, sessions::Member},
     db::LocationRow,
-    keys::{clients::CLIENTS_PER_KEY_AND_HOUR, found::Finder},
+    keys::{
+        clients::CLIENTS_PER_KEY_AND_HOUR,
+        found::{Finder, Works},
+    },
 };
 
 #[derive(Template)]
