@@ -679,6 +679,27 @@ async fn a_key_that_a_browser_sends_is_shown_with_the_page_until_somebody_says_t
 }
 
 #[tokio::test]
+async fn a_key_that_is_refused_where_a_browser_sends_it_from_is_shown_all_the_same() {
+    let world = World::new();
+    let key = world.place.generate("lone-star");
+    let elsewhere = [
+        "key",
+        "networks",
+        "--seller",
+        "lone-star",
+        "--from",
+        "203.0.113.0/24",
+    ];
+    world.place.json(&elsewhere, "");
+    let origin = [("origin", "https://shop.lone-star.example")];
+    assert_eq!(from_a_page(&world, &key, &origin).await, 403);
+    let mut owner = Person::owner_of(world.served.api, "lone-star").await;
+    let words = owner.get(PAGE).await.words();
+    let told = "From here: https://shop.lone-star.example · 1 request, last ";
+    assert!(words.contains(told), "{words}");
+}
+
+#[tokio::test]
 async fn the_operators_page_explains_itself_when_there_is_nothing_to_tell() {
     let world = World::new();
     let page = Client::new(world.served.admin, None).get("/leaks").await;

@@ -335,17 +335,16 @@ async fn admit(
             {
                 *known = Known::Key(record);
             }
+            if let Refusal::Forbidden(record, _) = refusal {
+                note_origin(state, request, record);
+            }
             state.metrics.refused(because(refusal));
             return Err(refusal.into());
         }
     };
     let record = caller.record();
     *known = Known::Key(record);
-    // Only of a key that is good: whoever has none cannot have anything said about one.
-    if let Some(origin) = request.headers().get(header::ORIGIN) {
-        let at = state.services.clock.now();
-        keys.origins.note(record, origin.as_bytes(), at);
-    }
+    note_origin(state, request, record);
 
     let policy = policy_of(request);
     let allowance = keys.limits.count(record.key, policy, now);
@@ -360,6 +359,16 @@ async fn admit(
     }
     request.extensions_mut().insert(Verified(caller, client));
     Ok(())
+}
+
+/// Notes that a browser sent a key that lives, even one that may not act from there: whoever has none cannot have anything said
+/// about one, and of a dead one there is nothing to say.
+fn note_origin(state: &State, request: &Request<Body>, record: KeyRecord) {
+    if let Some(origin) = request.headers().get(header::ORIGIN) {
+        let at = state.services.clock.now();
+        let origins = &state.services.keys.origins;
+        origins.note(record, origin.as_bytes(), at);
+    }
 }
 
 fn because(refusal: Refusal) -> RefusedBecause {
