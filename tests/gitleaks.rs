@@ -9,7 +9,7 @@ use std::{fs, path::Path};
 
 use regex::Regex;
 use serde::Deserialize;
-use truckradar::keys::format::{SecretKey, digest_presented};
+use truckradar::keys::format::{SecretKey, digest_presented, keys_in};
 
 #[derive(Deserialize)]
 struct File {
@@ -82,8 +82,19 @@ fn the_rule_finds_every_key_and_nothing_that_cannot_be_one() {
             format!("const key = '{key}';"),
             format!("https://a.example/?key={key}&x=1"),
             format!("-H \"Authorization: Bearer {key}\" \\"),
+            // A letter or a digit before it that is no part of a word.
+            format!("curl https://a.example/?auth=Bearer%20{key}"),
+            format!("https://a.example/?next=%2F%3Fkey%3D{key}"),
+            format!(r#"{{"env":"A=b\n{key}\nC=d"}}"#),
+            format!("x{key}"),
         ] {
             assert_eq!(found(&rule, &text), [key], "{text}");
+            // As the server itself would find it in what somebody hands in.
+            let server = keys_in(&text, 10);
+            assert_eq!(
+                server.iter().map(SecretKey::expose).collect::<Vec<_>>(),
+                [key]
+            );
         }
     }
     let key = SecretKey::generate().expect("randomness");
@@ -91,7 +102,6 @@ fn the_rule_finds_every_key_and_nothing_that_cannot_be_one() {
     for none in [
         &key[..45],
         &format!("{key}0"),
-        &format!("x{key}"),
         &key.replace("tr_live_", "tr_test_"),
         &key.replace("tr_live_", "sk_live_"),
         &format!("{}-{}", &key[..20], &key[20..]),
