@@ -97,6 +97,7 @@ pub struct BrowserRow {
 }
 
 /// One saying of a sign.
+#[derive(Clone, Copy)]
 struct Said<'a> {
     seller: SellerId,
     key: KeyId,
@@ -141,8 +142,22 @@ impl WriteTx {
             .map(|row| row.is_some()))?)
     }
 
-    /// Adds a sign or counts it once more, up to [`LEAK_PLACES`] of one key and finder.
+    /// Adds a sign or counts it once more, up to [`LEAK_PLACES`] of one key and finder; what is beyond is counted together.
     async fn say(&mut self, said: &Said<'_>) -> Result<NotedLeak, DbError> {
+        if let Some(noted) = self.say_apart(said).await? {
+            return Ok(noted);
+        }
+        let lump = Said {
+            place: "",
+            source: "",
+            ..*said
+        };
+        let noted = self.say_apart(&lump).await?;
+        noted.ok_or_else(|| DbError::Damaged("a sign could not be noted".into()))
+    }
+
+    /// The same of a sign that is told apart; `None` if it is one too many.
+    async fn say_apart(&mut self, said: &Said<'_>) -> Result<Option<NotedLeak>, DbError> {
         // What was done is kept over "dead already", which every later saying would write. A finder's word about a key that lives
         // is shown again, even if it was dismissed; a browser's is not.
         const SQL: &str = "INSERT INTO leaks (id, seller_id, key_id, finder, place, source, outcome, times, first_us, last_us) \
@@ -155,27 +170,20 @@ impl WriteTx {
              outcome = CASE WHEN excluded.outcome = 'dead' THEN leaks.outcome ELSE excluded.outcome END, \
              dismissed_us = CASE WHEN excluded.outcome = 'told' THEN NULL ELSE leaks.dismissed_us END \
              RETURNING id, times";
-        let places = [(said.place, said.source), ("", "")];
-        for (place, source) in places {
-            let noted = on_tx!(self, |conn| sqlx::query_as(SQL)
-                .bind(LeakId::new())
-                .bind(said.seller)
-                .bind(said.key)
-                .bind(said.finder)
-                .bind(place)
-                .bind(source)
-                .bind(said.outcome)
-                .bind(said.times)
-                .bind(said.first)
-                .bind(said.last)
-                .bind(LEAK_PLACES)
-                .fetch_optional(conn)
-                .await)?;
-            if let Some(noted) = noted {
-                return Ok(noted);
-            }
-        }
-        Err(DbError::Damaged("a sign could not be noted".into()))
+        Ok(on_tx!(self, |conn| sqlx::query_as(SQL)
+            .bind(LeakId::new())
+            .bind(said.seller)
+            .bind(said.key)
+            .bind(said.finder)
+            .bind(said.place)
+            .bind(said.source)
+            .bind(said.outcome)
+            .bind(said.times)
+            .bind(said.first)
+            .bind(said.last)
+            .bind(LEAK_PLACES)
+            .fetch_optional(conn)
+            .await)?)
     }
 }
 
@@ -245,21 +253,36 @@ impl ScopedTx {
 
 impl Db {
     /// Adds requests with an Origin header to what is stored, all or none.
+    ///
+    /// Every node writes in one order, so that two which write about the same keys wait for each other and never in a circle:
+    /// first what has an origin, by key and origin, then what is counted together, by key. Which of them are, a node learns
+    /// only as it writes.
     pub async fn add_browser_leaks(&self, rows: &[BrowserRow]) -> Result<(), DbError> {
-        let mut tx = self.begin_in_turn().await?;
-        for row in rows {
-            tx.say(&Said {
+        fn said<'a>(row: &'a BrowserRow, place: &'a str) -> Said<'a> {
+            Said {
                 seller: row.seller,
                 key: row.key,
                 finder: Finder::Browser,
-                place: &row.origin,
+                place,
                 source: "",
                 outcome: Outcome::Seen,
                 times: row.requests,
                 first: row.first,
                 last: row.last,
-            })
-            .await?;
+            }
+        }
+        let mut rows: Vec<&BrowserRow> = rows.iter().collect();
+        rows.sort_by(|one, other| (one.key, &one.origin).cmp(&(other.key, &other.origin)));
+        let mut tx = self.begin_in_turn().await?;
+        let mut together = Vec::new();
+        for row in rows {
+            let is_apart = !row.origin.is_empty();
+            if !is_apart || tx.say_apart(&said(row, &row.origin)).await?.is_none() {
+                together.push(row);
+            }
+        }
+        for row in together {
+            tx.say(&said(row, "")).await?;
         }
         tx.commit().await
     }

@@ -102,8 +102,6 @@ impl Origins {
                 last: seen.last,
             }));
         }
-        // Every node in one order: two that write about the same keys wait for each other, and never in a circle.
-        rows.sort_by(|one, other| (one.key, &one.origin).cmp(&(other.key, &other.origin)));
         let written = db.add_browser_leaks(&rows).await;
         if written.is_err() {
             let mut held = self.held();

@@ -16,6 +16,7 @@ contracts! {
     when_mails_were_written_about_a_key_is_known: contract_leak_told;
     a_sign_is_dismissed_by_its_own_seller_and_shown_again_when_a_finder_says_it_anew: contract_dismiss_leak;
     what_browsers_send_adds_up: contract_browser_leaks;
+    two_that_write_what_browsers_send_never_wait_in_a_circle: contract_browser_leaks_at_once;
     a_sign_says_how_its_key_stands: contract_leak_key_state;
     old_signs_are_forgotten_each_in_its_time: contract_forget_leaks;
 }
@@ -313,6 +314,35 @@ async fn contract_browser_leaks(db: &Db) {
         .await;
     assert!(failed.is_err());
     assert_eq!(of(db, scope).await.len(), 3);
+}
+
+async fn contract_browser_leaks_at_once(db: &Db) {
+    let (scope, _) = two_sellers(db).await;
+    let (key, _) = rotate(db, scope, T).await;
+    let row = |origin: String| BrowserRow {
+        seller: scope.seller(),
+        key: key.id,
+        origin: origin.into(),
+        requests: 1,
+        first: T,
+        last: T,
+    };
+    let known = (0..10).map(|n| row(format!("https://{n}.example")));
+    let known: Vec<_> = known.collect();
+    db.add_browser_leaks(&known).await.expect("adds");
+    // Both write what is known and one origin too many: which comes before all others for the one, and last for the other.
+    let first = [&[row("https://-.example".into())], &known[..]].concat();
+    let last = [&known[..], &[row("https://z.example".into())]].concat();
+    const ROUNDS: i64 = 100;
+    let writes = async |rows: &[BrowserRow]| {
+        for _ in 0..ROUNDS {
+            db.add_browser_leaks(rows).await.expect("adds");
+        }
+    };
+    tokio::join!(writes(&first), writes(&last));
+    let rows = of(db, scope).await;
+    let all: i64 = rows.iter().map(|row| row.times).sum();
+    assert_eq!((rows.len(), all), (11, 10 + 2 * 11 * ROUNDS));
 }
 
 async fn contract_leak_key_state(db: &Db) {
