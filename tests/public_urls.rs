@@ -2,17 +2,23 @@
 //!
 //! Never: a name taken for ours because a request says it.
 
+use std::net::SocketAddr;
+
 use crate::support::{
     binary::{Place, Served},
-    client::{raw, raw_get, raw_request},
+    client::{raw, raw_request},
 };
 
 const HSTS: &str = "strict-transport-security: max-age=31536000\r\n";
 
 /// A GET under a name; status and answer.
 fn under(served: &Served, path: &str, host: &str) -> (u16, String) {
+    at_under(served.api, path, host)
+}
+
+fn at_under(at: SocketAddr, path: &str, host: &str) -> (u16, String) {
     let said = raw(
-        served.api,
+        at,
         format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes(),
     );
     let status = said.get(9..12).and_then(|status| status.parse().ok());
@@ -66,9 +72,47 @@ fn with_public_addresses_pages_are_answered_under_those_names_only() {
             "{path}"
         );
     }
-    let (status, said) = raw_get(served.admin, "/login", "");
+    let (status, said) = at_under(served.admin, "/login", "127.0.0.1");
     assert_eq!(status, 404);
     assert!(!said.contains("strict-transport-security"), "{said}");
+}
+
+/// A browser on the operator's machine reaches the admin address, too; a page whose name leads there is of that name.
+#[test]
+fn the_operators_pages_are_asked_for_by_address_and_under_no_name() {
+    let place = Place::new();
+    for options in [&[][..], &["--public-url", "https://truckradar.example"]] {
+        let served = place.serve(options);
+        let (admin, port) = (served.admin, served.admin.port());
+        for path in ["/nodes", "/leaks"] {
+            for host in [
+                format!("127.0.0.1:{port}"),
+                format!("[::1]:{port}"),
+                format!("10.0.0.7:{port}"),
+                format!("localhost:{port}"),
+                "localhost".to_owned(),
+            ] {
+                let (status, said) = at_under(admin, path, &host);
+                assert_eq!(status, 200, "{host}{path}: {said}");
+            }
+            for host in [
+                format!("rebound.evil.example:{port}"),
+                "truckradar.example".to_owned(),
+                "localhost.evil.example".to_owned(),
+                String::new(),
+            ] {
+                let (status, said) = at_under(admin, path, &host);
+                assert_eq!(status, 421, "{host}{path}: {said}");
+                assert!(said.contains("\"MISDIRECTED_REQUEST\""), "{said}");
+            }
+        }
+        // Those that ask for these come by names: of a service, of a machine.
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            let (status, said) = at_under(admin, path, "node-1.internal:9090");
+            assert_eq!(status, 200, "{path}: {said}");
+        }
+        assert_eq!(served.terminate().0, Some(0));
+    }
 }
 
 #[test]

@@ -276,19 +276,24 @@ fn loggable(path: &str) -> String {
 /// Decides whether a request that needs no key may go on to the router.
 fn admit_unknown(state: &State, request: &Request<Body>, side: Side) -> Result<(), ApiError> {
     check_headers(request.headers())?;
-    if side == Side::Admin
-        || hosts::any_will_do(request.uri().path())
-        || hosts::is_ours(
-            hosts::asked_for(request),
-            &state.services.settings.public_urls,
-        )
-    {
+    if hosts::any_will_do(request.uri().path()) {
         return Ok(());
     }
-    Err(ApiError::new(
-        Code::MisdirectedRequest,
-        "This server is not known by the name that you asked for. Use the marketplace's own address.",
-    ))
+    let host = hosts::asked_for(request);
+    let (is_ours, message) = match side {
+        Side::Api => (
+            hosts::is_ours(host, &state.services.settings.public_urls),
+            "This server is not known by the name that you asked for. Use the marketplace's own address.",
+        ),
+        Side::Admin => (
+            hosts::is_address(host),
+            "The operator's pages are asked for by IP address, or as localhost, and under no other name.",
+        ),
+    };
+    if is_ours {
+        return Ok(());
+    }
+    Err(ApiError::new(Code::MisdirectedRequest, message))
 }
 
 /// Decides whether a request that needs a key may go on to the router.

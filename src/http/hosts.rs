@@ -1,9 +1,14 @@
 //! By which names a page may be asked for.
 //!
 //! A name that somebody else points at this server would make a page here one of theirs: what a browser then knows of it, it
-//! keeps under that name. Calls of the API prove themselves by their key and are answered under any name.
+//! keeps under that name. Calls of the API prove themselves by their key and are answered under any name. The operator's pages
+//! have neither a key nor a sign-in, only an address that nobody else reaches; but a browser on the operator's machine does, for
+//! a page whose name leads there. So they are asked for by address, which is no name that somebody could point anywhere.
 //!
-//! Never: a name believed because the request says it, once the operator has said which names are ours.
+//! Never: a name believed because the request says it, once the operator has said which names are ours; an operator's page under
+//! any name but the machine's own.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::{
     body::Body,
@@ -44,6 +49,24 @@ pub(super) fn is_ours(host: Option<&str>, public: &[PublicUrl]) -> bool {
         return false;
     };
     public.iter().any(|url| is_of(host, url)) || is_loopback(host)
+}
+
+/// Whether this is an IP address, or the machine's own name, with or without a port.
+pub(super) fn is_address(host: Option<&str>) -> bool {
+    let Some(host) = host else {
+        return false;
+    };
+    let in_brackets = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    is_loopback(host)
+        || host.parse::<SocketAddr>().is_ok()
+        || match in_brackets {
+            Some(host) => host.parse::<Ipv6Addr>().is_ok(),
+            None => host
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_ipv4()),
+        }
 }
 
 fn is_of(host: &str, url: &PublicUrl) -> bool {
@@ -142,6 +165,42 @@ mod tests {
             assert!(!is_ours(Some(host), &public), "{host}");
         }
         assert!(!is_ours(None, &public));
+    }
+
+    #[test]
+    fn an_address_is_told_from_a_name() {
+        for host in [
+            "127.0.0.1:9090",
+            "127.0.0.1",
+            "10.0.0.7:9090",
+            "[::1]:9090",
+            "[::1]",
+            "[2001:db8::7]:9090",
+            "localhost",
+            "LOCALHOST:9090",
+        ] {
+            assert!(is_address(Some(host)), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:9090",
+            "127.0.0.1.evil.example",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "::1",
+            "[::1",
+            "[127.0.0.1]",
+            "localhost.",
+            "localhost.evil.example:9090",
+            "10.0.0.7:",
+            "10.0.0.7:99999",
+            "10.0.0.7@evil.example",
+        ] {
+            assert!(!is_address(Some(host)), "{host}");
+        }
+        assert!(!is_address(None));
     }
 
     #[test]
