@@ -42,6 +42,9 @@ const A_DAY: Duration = Duration::from_secs(86_400);
 /// Characters of a reason at most.
 const REASON_CHARS_MAX: usize = 500;
 
+/// What is said of a well-formed key that is in no table.
+const NOBODYS_KEY: &str = "a well-formed key, but no Seller's: never made here, or one of those so old that they are forgotten";
+
 /// One act. It travels over the server's socket as JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -131,6 +134,13 @@ pub enum Command {
     KeyExpire {
         /// Whose.
         seller: Slug,
+        /// Why; the Seller sees it.
+        reason: String,
+    },
+    /// Kills the key that this string is.
+    KeyExpireThis {
+        /// The string.
+        text: String,
         /// Why; the Seller sees it.
         reason: String,
     },
@@ -362,6 +372,31 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             let expired = services.keys.expire(scope, &reason).await?;
             Ok(json!({"expired": {"key_id": expired.key}, "receipt": expired.receipt}))
         }
+        Command::KeyExpireThis { text, reason } => {
+            let reason = reason_for_people(&reason)?;
+            let found = match SecretKey::parse(text.trim().as_bytes()) {
+                Ok(secret) => services.db.identify_key(secret.digest()).await?,
+                Err(error) => return Err(Refused::new(format!("nothing was done: {error}"))),
+            };
+            let Some(found) = found else {
+                return Err(Refused::new(format!("nothing was done: {NOBODYS_KEY}")));
+            };
+            let scope = authority.scope(found.seller_id);
+            let done = services.keys.expire_this(scope, found.key.id, &reason);
+            let done = done.await.map_err(|error| match error {
+                KeyActError::DeadAlready => Refused::new(format!(
+                    "this key of {} is dead already; nothing was done",
+                    found.slug
+                )),
+                other => other.into(),
+            })?;
+            Ok(json!({
+                "seller": {"id": found.seller_id, "slug": found.slug},
+                "expired": {"key_id": done.key},
+                "discarded": {"key_id": done.discarded},
+                "receipt": done.receipt,
+            }))
+        }
         Command::KeyShow { seller } => {
             let (row, scope) = find(services, authority, &seller).await?;
             // What was counted but not written yet belongs into the answer.
@@ -415,7 +450,7 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
                 }
                 None => Ok(json!({
                     "identified": null, "reason": "unknown",
-                    "message": "a well-formed key, but no Seller's: never made here, or one of those so old that they are forgotten",
+                    "message": NOBODYS_KEY,
                 })),
             }
         }

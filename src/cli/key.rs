@@ -51,13 +51,24 @@ pub(super) enum KeyCommand {
     },
     /// Kill a Seller's key, as after a leak. It is dead everywhere when this returns; the Seller then has none.
     #[command(
-        after_help = "Doing it twice is no error: the second time there is nothing to do.\n\n\
-        Example:\n  truckradar key expire --seller lone-star-trucks --reason 'found in a public repository'"
+        after_help = "With --seller, doing it twice is no error: the second time there is nothing to do.\n\
+        With --key-stdin the key itself is read from standard input, and that very key is killed: a live one, or a prepared one, \
+        beside which the live one goes on. One that is dead already, or nobody's, is refused.\n\n\
+        Examples:\n  truckradar key expire --seller lone-star-trucks --reason 'found in a public repository'\n  \
+        truckradar key expire --key-stdin --reason 'found in a public repository' < found.txt"
     )]
     Expire {
         /// Whose key.
-        #[arg(long, value_name = "SLUG")]
-        seller: Slug,
+        #[arg(
+            long,
+            value_name = "SLUG",
+            required_unless_present = "key_stdin",
+            conflicts_with = "key_stdin"
+        )]
+        seller: Option<Slug>,
+        /// Read the key from standard input instead, whosever it is.
+        #[arg(long)]
+        key_stdin: bool,
         /// Why, in words that the Seller will read.
         #[arg(long, value_name = "TEXT")]
         reason: String,
@@ -158,7 +169,14 @@ impl KeyCommand {
                     None => print::text(&format!("{seller} has no prepared key; nothing to do.")),
                 }
             }
-            Self::Expire { seller, reason } => {
+            Self::Expire {
+                seller,
+                key_stdin: _,
+                reason,
+            } => {
+                let Some(seller) = seller else {
+                    return expire_this(common, reason).await;
+                };
                 let command = Command::KeyExpire {
                     seller: seller.clone(),
                     reason,
@@ -225,6 +243,30 @@ impl KeyCommand {
                 show(&seller, &answer)
             }
         }
+    }
+}
+
+/// Kills the key that stands on standard input.
+async fn expire_this(common: &Common, reason: String) -> anyhow::Result<()> {
+    let text = read_secret("a key")?;
+    let command = Command::KeyExpireThis {
+        text: text.to_string(),
+        reason,
+    };
+    let answer = perform(common, command, IfMissing::Refuse).await?;
+    if common.json {
+        return print::json(&answer);
+    }
+    let seller = print::plain(&answer["seller"]["slug"]);
+    let receipt = print::receipt(&answer["receipt"]);
+    match answer["expired"]["key_id"].as_str() {
+        Some(id) => print::text(&format!(
+            "The key {id} of {seller} is dead {receipt}. The Seller has no live key now."
+        )),
+        None => print::text(&format!(
+            "The prepared key {} of {seller} is dead {receipt}. The live key goes on working.",
+            print::plain(&answer["discarded"]["key_id"])
+        )),
     }
 }
 

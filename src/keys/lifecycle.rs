@@ -68,7 +68,9 @@ pub struct Discarded {
 pub struct Expired {
     /// The key that died; `None` if there was no live one.
     pub key: Option<KeyId>,
-    /// Proof that it is dead.
+    /// The prepared key that died; `None` if there was none.
+    pub discarded: Option<KeyId>,
+    /// Proof that they are dead.
     pub receipt: Receipt,
 }
 
@@ -96,6 +98,9 @@ pub enum KeyActError {
     /// The old key is dead and the new one live, but nobody has seen it.
     #[error("the key was replaced, but the new one could not be shown: generate again ({0})")]
     NotShown(DbError),
+    /// The very key that was to be killed is dead.
+    #[error("the key is dead already; nothing was done")]
+    DeadAlready,
     /// The operating system gave no randomness.
     #[error("the system's random generator failed")]
     NoRandomness,
@@ -313,34 +318,77 @@ impl Keys {
         reason: &str,
     ) -> Result<Expired, KeyActError> {
         let (keys, reason) = (Arc::clone(self), reason.to_owned());
-        run_to_end(async move { keys.expire_now(scope, reason).await }).await
+        run_to_end(async move { keys.expire_now(scope, reason, None).await }).await
     }
 
-    async fn expire_now(&self, scope: SellerScope, reason: String) -> Result<Expired, KeyActError> {
+    /// Kills this very key of the Seller's: with the live one also the one that is prepared, as [`Self::expire`] does; of a
+    /// prepared one the live one is let be. [`KeyActError::DeadAlready`] if it is neither, whichever key is live by now.
+    pub async fn expire_this(
+        self: &Arc<Self>,
+        scope: SellerScope,
+        key: KeyId,
+        reason: &str,
+    ) -> Result<Expired, KeyActError> {
+        let (keys, reason) = (Arc::clone(self), reason.to_owned());
+        run_to_end(async move { keys.expire_now(scope, reason, Some(key)).await }).await
+    }
+
+    async fn expire_now(
+        &self,
+        scope: SellerScope,
+        reason: String,
+        only: Option<KeyId>,
+    ) -> Result<Expired, KeyActError> {
         let turn = self.turn().await;
         let mut tx = self.begin_change(scope).await?;
         let now = self.clock.now();
         tx.key_version().await?.ok_or(KeyActError::NoSuchSeller)?;
+        let mut kills_live = true;
+        if let Some(only) = only {
+            let is_only = |key: Option<KeyId>| key == Some(only);
+            kills_live = is_only(tx.live_key().await?.map(|live| live.id));
+            if !kills_live && !is_only(tx.staged_key().await?.map(|staged| staged.id)) {
+                return self.refused(&turn, tx, KeyActError::DeadAlready).await;
+            }
+        }
         let staged = tx.end_staging(StagedBecomes::Discarded, now).await?;
-        let live = tx.end_live_key("expired", Some(&reason), now).await?;
+        let live = match kills_live {
+            true => tx.end_live_key("expired", Some(&reason), now).await?,
+            false => None,
+        };
         if staged.is_none() && live.is_none() {
             return Ok(Expired {
                 key: None,
+                discarded: None,
                 receipt: self.nothing_to_do(&turn, tx).await?,
             });
         }
         let key = live.map(|(key, _)| key);
         let discarded = staged.map(|(key, _)| key);
-        let act = AuditEntry::of(scope, now, Act::KeyExpired).on_key(key.or(discarded));
+        let act = match kills_live {
+            true => Act::KeyExpired,
+            false => Act::KeyDiscarded,
+        };
+        let act = AuditEntry::of(scope, now, act).on_key(key.or(discarded));
         let act = act.with(json!({ "reason": reason, "discarded": discarded }));
-        let news = KeyNews::Expired {
-            key: hint_of(&mut tx, key).await?,
-            discarded: hint_of(&mut tx, discarded).await?,
-            reason,
+        let died = hint_of(&mut tx, discarded).await?;
+        let news = match kills_live {
+            true => KeyNews::Expired {
+                key: hint_of(&mut tx, key).await?,
+                discarded: died,
+                reason,
+            },
+            false => KeyNews::Discarded {
+                key: died.unwrap_or_default(),
+            },
         };
         let receipt = self.conclude_key_act(turn, tx, &act, news).await?;
         self.file(&act, &receipt).await;
-        Ok(Expired { key, receipt })
+        Ok(Expired {
+            key,
+            discarded,
+            receipt,
+        })
     }
 
     /// The receipt of an act that found nothing to do.

@@ -84,6 +84,88 @@ fn a_key_is_expired_with_a_reason_that_the_seller_reads() {
 }
 
 #[test]
+fn a_key_in_hand_is_killed_in_one_step_and_no_other_key_is() {
+    with_and_without_a_server(|place, served| {
+        let made = place.create_seller("lone-star");
+        place.create_seller("other");
+        let others = place.generate("other");
+        let why = ["--reason", "found on a forum"];
+        let expire = [&["key", "expire", "--key-stdin"][..], &why].concat();
+        let prepare = || {
+            let made = json_of(place, &["key", "prepare", "--seller", "lone-star"], "");
+            made["key"].as_str().expect("a key").to_owned()
+        };
+        let old = place.generate("lone-star");
+        let live = place.generate("lone-star");
+
+        // A prepared one alone: the live one goes on.
+        let staged = prepare();
+        let done = json_of(place, &expire, &format!("{staged}\n"));
+        assert_eq!(names(&done), ["discarded", "expired", "receipt", "seller"]);
+        assert_eq!(done["seller"]["id"], made["seller"]["id"]);
+        assert_eq!(done["expired"]["key_id"], Value::Null);
+        assert!(done["discarded"]["key_id"].is_string(), "{done}");
+        assert_receipt(&done["receipt"], served);
+        assert_key(served, &staged, 401);
+        assert_key(served, &live, 200);
+
+        // A dead one, and nobody's: refused, and nothing happens to the key that is live by now.
+        let stranger = SecretKey::generate().expect("randomness");
+        for (typed, because) in [
+            (&*old, "this key of lone-star is dead already"),
+            (&staged, "this key of lone-star is dead already"),
+            (stranger.expose(), "no Seller's"),
+            (&live[..45], "nothing was done"),
+            ("hunter2", "nothing was done"),
+            ("", "a key is expected on standard input"),
+        ] {
+            let ran = run(place, &expire, typed);
+            // Of a dead key the refusal waits until it is obeyed everywhere, which a slow machine may say first.
+            assert_eq!((ran.code, &*ran.out), (Some(1), ""), "{ran:?}");
+            assert!(ran.err.contains(because), "{because}: {ran:?}");
+            assert!(typed.is_empty() || !ran.err.contains(typed), "{ran:?}");
+        }
+        assert_key(served, &live, 200);
+
+        // The live one, and the next one with it.
+        let staged = prepare();
+        let done = json_of(place, &expire, &live);
+        assert!(done["expired"]["key_id"].is_string(), "{done}");
+        assert!(done["discarded"]["key_id"].is_string(), "{done}");
+        for dead in [&live, &staged] {
+            assert_key(served, dead, 401);
+        }
+        assert_key(served, &others, 200);
+        let found = json_of(place, &["key", "identify"], &live);
+        let key = &found["identified"]["key"];
+        assert_eq!(key["state"], "expired");
+        assert_eq!(key["end_reason"], "found on a forum");
+
+        // For people.
+        let live = place.generate("lone-star");
+        let staged = prepare();
+        let said = run(place, &expire, &staged).assert_done();
+        assert!(
+            said.out.contains("The live key goes on working."),
+            "{said:?}"
+        );
+        let said = run(place, &expire, &live).assert_done();
+        assert!(said.out.contains("of lone-star is dead"), "{said:?}");
+        assert!(!said.out.contains(&*live) && !said.err.contains(&*live));
+
+        // One way or the other, and always with a reason.
+        run(place, &expire[..3], &others).assert_wrong_usage();
+        let both = [&expire[..], &["--seller", "other"]].concat();
+        run(place, &both, &others).assert_wrong_usage();
+        let neither = [&["key", "expire"][..], &why].concat();
+        run(place, &neither, "").assert_wrong_usage();
+        let wordless = ["key", "expire", "--key-stdin", "--reason", " "];
+        run(place, &wordless, &others).assert_refused("a reason has 1 to 500 characters");
+        assert_key(served, &others, 200);
+    });
+}
+
+#[test]
 fn a_key_is_shown_without_the_key_and_with_its_clients() {
     with_and_without_a_server(|place, served| {
         place.create_seller("lone-star");
