@@ -288,7 +288,17 @@ async fn the_end_of_the_server_does_not_wait_for_reports_that_cannot_be_dealt_wi
 
 #[tokio::test]
 async fn whoever_floods_the_report_page_is_refused_and_others_are_not() {
-    let world = World::with(&["--trusted-proxies", "127.0.0.1/32"]);
+    // Nobody listens there: mails wait, to be counted.
+    let world = World::with(&[
+        "--trusted-proxies",
+        "127.0.0.1/32",
+        "--smtp-url",
+        "smtp://127.0.0.1:9",
+        "--mail-from",
+        "keys@market.example",
+        "--security-contact",
+        "security@market.example",
+    ]);
     let key = world.place.generate("lone-star");
     let client = world.client();
     let hand_in = async |from: &str| {
@@ -334,6 +344,34 @@ async fn whoever_floods_the_report_page_is_refused_and_others_are_not() {
         .expect("answers");
     assert_eq!(rows, 1);
     assert_eq!(world.status(&key).await, 200);
+    assert_eq!(
+        mailed(&world).await,
+        ["owner@lone-star.example", "security@market.example"]
+    );
+    // Another key is another matter, and a day later it is one mail more.
+    let key = world.place.generate("lone-star");
+    for (n, told) in (30..36).zip(23..) {
+        let slip = client
+            .request(Method::POST, "/keys/report")
+            .header("x-forwarded-for", format!("192.0.2.{n}"))
+            .json(&json!({"key": key}));
+        assert_eq!(client.send(slip).await.status, 202);
+        world.until_counted(&reports("report", "told"), told).await;
+        if n == 32 {
+            assert_eq!(mailed(&world).await.len(), 4);
+            let day = "UPDATE leaks SET told_us = told_us - 86400000000";
+            world.place.change(day).await;
+        }
+    }
+    assert_eq!(mailed(&world).await.len(), 6);
+}
+
+/// To whom mails wait that tell of a key which was found.
+async fn mailed(world: &World) -> Vec<String> {
+    let mut inside = world.place.look_inside().await;
+    let sql = "SELECT recipient FROM outbox WHERE subject LIKE '%was reported as found%' ORDER BY recipient";
+    let mailed = sqlx::query_scalar(sql).fetch_all(&mut inside).await;
+    mailed.expect("answers")
 }
 
 #[tokio::test]
