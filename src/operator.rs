@@ -422,7 +422,7 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
                 "earlier": dead.into_iter().map(key_summary).collect::<Vec<_>>(),
                 "clients_24h": clients.into_iter().map(|c| json!({
                     "key_id": c.key_id, "address": c.address, "user_agent": c.user_agent, "accepted": c.accepted,
-                    "unauthorized": c.unauthorized, "last_at": crate::clock::Time(c.last_us),
+                    "unauthorized": c.unauthorized, "barred": c.barred, "last_at": crate::clock::Time(c.last_us),
                 })).collect::<Vec<_>>(),
             }))
         }

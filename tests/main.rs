@@ -40,6 +40,7 @@ mod story_pages;
 mod story_people;
 mod story_platforms;
 mod story_staged;
+mod story_standing;
 mod story_vendor;
 mod tidy;
 mod tls;

@@ -312,13 +312,22 @@ fn show(seller: &Slug, answer: &Value) -> anyhow::Result<()> {
                 .to_owned(),
                 print::plain(&client["accepted"]),
                 print::plain(&client["unauthorized"]),
+                print::plain(&client["barred"]),
                 print::plain(&client["last_at"]),
             ]
         })
         .collect();
     print::text("\nClients of the last 24 hours:")?;
     print::table(
-        &["ADDRESS", "USER-AGENT", "KEY", "ACCEPTED", "401", "LAST"],
+        &[
+            "ADDRESS",
+            "USER-AGENT",
+            "KEY",
+            "ACCEPTED",
+            "401",
+            "NOT LET IN",
+            "LAST",
+        ],
         rows,
     )
 }

@@ -66,7 +66,7 @@ impl Db {
         const SQL: &str = "SELECT m.seller_id, s.slug, s.name, m.role, s.key_version, \
              k.hint, k.created_us, k.live_us, k.shown_us, \
              (SELECT u.last_us FROM key_usage u WHERE u.seller_id = m.seller_id AND u.key_id = k.id \
-             AND u.status_class NOT IN ('401', 'staged') ORDER BY u.minute DESC, u.last_us DESC LIMIT 1) AS used_us, \
+             AND u.status_class NOT IN ('401', 'staged', 'barred') ORDER BY u.minute DESC, u.last_us DESC LIMIT 1) AS used_us, \
              g.hint AS staged_hint, g.created_us AS staged_us, g.shown_us AS staged_shown_us, \
              (SELECT MAX(d.ended_us) FROM api_keys d WHERE d.seller_id = m.seller_id \
              AND d.state IN ('replaced', 'expired') AND COALESCE(d.end_reason, '') <> $3) AS died_us, \
@@ -76,7 +76,7 @@ impl Db {
              LEFT JOIN api_keys k ON k.seller_id = m.seller_id AND k.state = 'live' \
              LEFT JOIN staged_keys g ON g.seller_id = m.seller_id \
              LEFT JOIN (SELECT c.seller_id, \
-             CAST(SUM(CASE WHEN c.status_class IN ('401', 'staged') THEN 0 ELSE c.requests END) AS BIGINT) AS accepted, \
+             CAST(SUM(CASE WHEN c.status_class IN ('401', 'staged', 'barred') THEN 0 ELSE c.requests END) AS BIGINT) AS accepted, \
              CAST(SUM(CASE WHEN c.status_class IN ('401', 'staged') THEN c.requests ELSE 0 END) AS BIGINT) AS refused \
              FROM memberships o JOIN key_usage c ON c.seller_id = o.seller_id \
              WHERE o.user_id = $1 AND c.minute >= $2 GROUP BY c.seller_id) n ON n.seller_id = m.seller_id \
@@ -118,7 +118,7 @@ impl Db {
              live AS (SELECT u.seller_id, u.client_id, MIN(u.last_us) AS first_let_in_us, MAX(u.last_us) AS let_in_us \
              FROM (SELECT DISTINCT seller_id FROM dead) d JOIN key_usage u ON u.seller_id = d.seller_id \
              JOIN api_keys k ON k.id = u.key_id \
-             WHERE u.minute >= $2 AND u.status_class NOT IN ('401', 'staged') AND k.state = 'live' \
+             WHERE u.minute >= $2 AND u.status_class NOT IN ('401', 'staged', 'barred') AND k.state = 'live' \
              GROUP BY u.seller_id, u.client_id) \
              SELECT d.seller_id, c.address, c.user_agent, d.refused, d.refused_us, l.first_let_in_us, l.let_in_us \
              FROM dead d JOIN usage_clients c ON c.id = d.client_id \

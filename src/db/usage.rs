@@ -106,6 +106,8 @@ pub struct ClientUse {
     pub accepted: i64,
     /// Requests refused with 401 because the key was dead.
     pub unauthorized: i64,
+    /// Requests refused with 403 because the key was good and not let in: from elsewhere, or while its account had no access.
+    pub barred: i64,
     /// When it last called, in microseconds.
     pub last_us: i64,
 }
@@ -235,8 +237,9 @@ impl Db {
             OfKeys::But(key) => (None, Some(key)),
         };
         const SQL: &str = "SELECT u.key_id, c.address, c.user_agent, \
-             CAST(SUM(CASE WHEN u.status_class IN ('401', 'staged') THEN 0 ELSE u.requests END) AS BIGINT) AS accepted, \
+             CAST(SUM(CASE WHEN u.status_class IN ('401', 'staged', 'barred') THEN 0 ELSE u.requests END) AS BIGINT) AS accepted, \
              CAST(SUM(CASE WHEN u.status_class = '401' THEN u.requests ELSE 0 END) AS BIGINT) AS unauthorized, \
+             CAST(SUM(CASE WHEN u.status_class = 'barred' THEN u.requests ELSE 0 END) AS BIGINT) AS barred, \
              MAX(u.last_us) AS last_us \
              FROM key_usage u JOIN usage_clients c ON c.id = u.client_id \
              WHERE u.seller_id = $1 AND u.minute >= $2 \
@@ -277,7 +280,7 @@ impl Db {
              GROUP BY u.client_id ORDER BY MAX(u.last_us) DESC LIMIT $4), \
              live AS (SELECT u.client_id, MIN(u.last_us) AS first_let_in_us, MAX(u.last_us) AS let_in_us \
              FROM key_usage u JOIN api_keys k ON k.id = u.key_id \
-             WHERE u.seller_id = $1 AND u.minute >= $2 AND u.status_class NOT IN ('401', 'staged') AND k.state = 'live' \
+             WHERE u.seller_id = $1 AND u.minute >= $2 AND u.status_class NOT IN ('401', 'staged', 'barred') AND k.state = 'live' \
              GROUP BY u.client_id) \
              SELECT c.address, c.user_agent, d.refused, d.refused_us, l.first_let_in_us, l.let_in_us \
              FROM dead d JOIN usage_clients c ON c.id = d.client_id LEFT JOIN live l ON l.client_id = d.client_id \
@@ -299,7 +302,7 @@ impl Db {
         limit: i64,
     ) -> Result<Vec<FormerClient>, DbError> {
         const SQL: &str = "WITH used AS (SELECT u.client_id, u.requests, u.last_us, \
-             CASE WHEN k.state IN ('replaced', 'expired', 'forgotten') AND u.status_class NOT IN ('401', 'staged') \
+             CASE WHEN k.state IN ('replaced', 'expired', 'forgotten') AND u.status_class NOT IN ('401', 'staged', 'barred') \
              THEN 1 ELSE 0 END AS former \
              FROM key_usage u LEFT JOIN api_keys k ON k.id = u.key_id WHERE u.seller_id = $1 AND u.minute >= $2), \
              by_client AS (SELECT client_id, CAST(SUM(former * requests) AS BIGINT) AS let_in, \
@@ -344,7 +347,7 @@ impl Db {
     ) -> Result<Option<Time>, DbError> {
         // From the newest minute backwards along the primary key: a key in use is found in its first row.
         const SQL: &str = "SELECT last_us FROM key_usage \
-             WHERE seller_id = $1 AND key_id = $2 AND status_class NOT IN ('401', 'staged') \
+             WHERE seller_id = $1 AND key_id = $2 AND status_class NOT IN ('401', 'staged', 'barred') \
              ORDER BY minute DESC, last_us DESC LIMIT 1";
         Ok(on_db!(self, |pool| sqlx::query_scalar(SQL)
             .bind(scope.seller())

@@ -31,7 +31,7 @@ use uuid::Uuid;
 use super::{
     State,
     caller::{self, ClientAddress, RequestId, Verified},
-    error::{ApiError, ApiProblem, Code},
+    error::{ApiError, ApiProblem, Code, KeyBarred},
     hosts,
     metrics::RefusedBecause,
     pages, path,
@@ -193,7 +193,10 @@ async fn answer(
         headers
             .entry(header::CACHE_CONTROL)
             .or_insert(HeaderValue::from_static("private, no-cache"));
-        let class = StatusClass::of(status);
+        let class = match response.extensions().get::<KeyBarred>() {
+            Some(KeyBarred) => StatusClass::Barred,
+            None => StatusClass::of(status),
+        };
         state.metrics.answered(class);
         if let Known::Key(record) = known
             && counts_use()

@@ -201,7 +201,13 @@ pub struct ApiError {
     headers: Vec<(header::HeaderName, HeaderValue)>,
     /// For a 401: which.
     reason: Option<Reason>,
+    /// For a 403: whether the key was not let in at all.
+    bars_key: bool,
 }
+
+/// On a response: the key was good and not let in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeyBarred;
 
 impl ApiError {
     /// A failure with a message for people.
@@ -212,6 +218,7 @@ impl ApiError {
             details: None,
             headers: Vec::new(),
             reason: None,
+            bars_key: false,
         }
     }
 
@@ -374,6 +381,9 @@ impl IntoResponse for ApiError {
         *response.status_mut() = status;
         response.headers_mut().extend(self.headers);
         response.extensions_mut().insert(ApiProblem(problem));
+        if self.bars_key {
+            response.extensions_mut().insert(KeyBarred);
+        }
         if self.code == Code::RequestTimeout {
             response
                 .headers_mut()

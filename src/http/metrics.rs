@@ -219,7 +219,7 @@ impl Metrics {
             StatusClass::Success => 0,
             StatusClass::Redirect => 1,
             StatusClass::Unauthorized | StatusClass::Staged => 2,
-            StatusClass::Forbidden => 3,
+            StatusClass::Forbidden | StatusClass::Barred => 3,
             StatusClass::Limited => 4,
             StatusClass::ClientError => 5,
             StatusClass::ServerError => 6,

@@ -54,6 +54,9 @@ pub enum StatusClass {
     Staged,
     /// Another dealer's resource.
     Forbidden,
+    /// The key was good and not let in: from elsewhere, or while its account or its plan has no access. Nobody who meets
+    /// this has used the key, so it is counted apart from what was let in and then refused.
+    Barred,
     /// Over the rate limit.
     Limited,
     /// Any other fault of the caller's.
@@ -91,6 +94,7 @@ impl StatusClass {
             Self::Unauthorized => "401",
             Self::Staged => "staged",
             Self::Forbidden => "403",
+            Self::Barred => "barred",
             Self::Limited => "429",
             Self::ClientError => "4xx",
             Self::ServerError => "5xx",

@@ -112,6 +112,16 @@ pub enum Forbidden {
     SellerSuspended,
 }
 
+impl Forbidden {
+    /// Whether it is the key itself that is not let in, whatever was asked for and of whom.
+    pub fn is_of_the_key(self) -> bool {
+        match self {
+            Self::Suspended | Self::Elsewhere | Self::Plan => true,
+            Self::NotGranted | Self::SellerSuspended => false,
+        }
+    }
+}
+
 /// Reads the values of a request's Authorization headers (RFC 6750 section 2.1): exactly one, the scheme in any letter
 /// case (RFC 9110 section 11.1), one or more spaces, a key, nothing else.
 pub fn read_authorization<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Presented {

@@ -97,6 +97,7 @@ async fn contract_key_ring(db: &Db) {
         many(use_of(scope, &live, 2, "403", 150), 1),
         many(use_of(scope, &live, 2, "401", 160), 4),
         many(use_of(scope, &staged, 2, "staged", 170), 3),
+        many(use_of(scope, &live, 2, "barred", 180), 6),
         many(use_of(other, &theirs, 1, "2xx", 140), 1_000),
     ])
     .await

@@ -131,6 +131,7 @@ async fn contract_usage_by_slot(db: &Db) {
         many(used(scope, new, 5, 1, "2xx"), 7),
         many(used(scope, new, 5, 1, "403"), 1),
         many(used(scope, new, 5, 2, "5xx"), 1),
+        many(used(scope, new, 5, 1, "barred"), 3),
         many(used(other, old, 0, 1, "2xx"), 1_000),
     ])
     .await
@@ -150,25 +151,25 @@ async fn contract_usage_by_slot(db: &Db) {
             (1, old, [1, 3, 0]),
             (2, new, [0, 4, 0]),
             (4, old, [0, 2, 0]),
-            (5, new, [7, 0, 2]),
+            (5, new, [7, 0, 5]),
         ]
     );
     let mut by_three = [
         (0, old, [11, 3, 0]),
         (0, new, [0, 4, 0]),
         (1, old, [0, 2, 0]),
-        (1, new, [7, 0, 2]),
+        (1, new, [7, 0, 5]),
     ];
     by_three.sort();
     assert_eq!(slots(scope, 0, 3).await, by_three);
     assert_eq!(
         slots(scope, 4, 1).await,
-        [(0, old, [0, 2, 0]), (1, new, [7, 0, 2])]
+        [(0, old, [0, 2, 0]), (1, new, [7, 0, 5])]
     );
     assert_eq!(slots(other, 0, 15).await, [(0, old, [1_000, 0, 0])]);
     assert_eq!(slots(scope, 6, 1).await, []);
 
-    // A refusal of a key that waits is neither a call that was let in nor one of a dead key.
+    // A refusal of a key that waits, or of one that is not let in, is neither a call that was let in nor one of a dead key.
     let clients = db
         .clients_since(scope, OfKeys::Only(new), T.minute(), 10)
         .await;
@@ -177,20 +178,24 @@ async fn contract_usage_by_slot(db: &Db) {
         .iter()
         .find(|c| c.address == used(scope, new, 0, 1, "").address);
     let first = first.expect("the client");
-    assert_eq!((first.accepted, first.unauthorized), (8, 0));
+    let counts = [first.accepted, first.unauthorized, first.barred];
+    assert_eq!(counts, [8, 0, 3]);
     let clients = db
         .clients_since(scope, OfKeys::Only(old), T.minute(), 10)
         .await;
     let first = clients.expect("answers").remove(0);
     assert_eq!((first.accepted, first.unauthorized), (10, 5));
-    let waiting = KeyId::new();
-    db.add_usage(&[used(scope, waiting, 0, 1, "staged")])
-        .await
-        .expect("adds");
-    assert_eq!(
-        db.last_accepted(scope, waiting).await.expect("answers"),
-        None
-    );
+    for refused in ["staged", "barred"] {
+        let waiting = KeyId::new();
+        db.add_usage(&[used(scope, waiting, 0, 1, refused)])
+            .await
+            .expect("adds");
+        assert_eq!(
+            db.last_accepted(scope, waiting).await.expect("answers"),
+            None,
+            "{refused}"
+        );
+    }
 }
 
 async fn contract_forget_usage(db: &Db) {

@@ -230,6 +230,7 @@ fn a_key_is_shown_without_the_key_and_with_its_clients() {
                 let of_a_client = [
                     "accepted",
                     "address",
+                    "barred",
                     "key_id",
                     "last_at",
                     "unauthorized",

@@ -258,6 +258,20 @@ impl Answer {
         rest.split('<').next().map(str::to_owned)
     }
 
+    /// Where a form led that was accepted: by a redirect, or, if its change waited for a node, by the link at the page's end.
+    pub fn led_to(&self) -> String {
+        if self.status == 303 {
+            return self.header("location").to_owned();
+        }
+        let link = "<p><a class=\"button\" href=\"";
+        let rest = self.text.rsplit_once(link).map(|(_, rest)| rest);
+        let path = rest.and_then(|rest| rest.split('"').next());
+        let path = path.unwrap_or_else(|| panic!("{}: {}", self.status, self.text));
+        let path = unescaped(path);
+        assert!(path.contains("&done="), "{path}: {}", self.text);
+        path
+    }
+
     /// What the page says, without its markup, with single spaces.
     pub fn words(&self) -> String {
         words_of(&self.text)

@@ -68,7 +68,10 @@ impl From<Forbidden> for ApiError {
                 "The marketplace has suspended the account of the dealer that TruckRadar-Seller names.",
             ),
         };
-        Self::new(code, message).with_details(json!({ "reason": reason }))
+        Self {
+            bars_key: why.is_of_the_key(),
+            ..Self::new(code, message).with_details(json!({ "reason": reason }))
+        }
     }
 }
 

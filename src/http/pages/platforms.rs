@@ -23,6 +23,7 @@ use crate::{
     db::{DbError, OfKeys, PlatformRow, SellerRow},
     ids::SellerId,
     keys::{
+        clients::is_lump,
         grants::GrantError,
         networks::Networks,
         standing::{Standing, StandingError},
@@ -184,13 +185,20 @@ impl NetworksView {
     }
 }
 
-/// From where the account's keys were let in during the last day.
+/// From where the account's live key was let in during the last day. Not where one that is dead was: that may have been who
+/// stole it, and nobody of theirs is shut out.
 async fn addresses(state: &State, member: &Member) -> Result<BTreeSet<IpAddr>, DbError> {
     let since = state.services.clock.now().before(A_DAY).minute();
-    let db = &state.services.db;
-    let clients = db.clients_since(member.scope(), OfKeys::All, since, CLIENTS_LOOKED_AT);
-    let clients = clients.await?.into_iter();
-    let let_in = clients.filter(|client| client.accepted > 0);
+    let (db, scope) = (&state.services.db, member.scope());
+    let newest = db.keys_of_seller(scope, 1).await?;
+    let Some(live) = newest.first().filter(|key| key.state == "live") else {
+        return Ok(BTreeSet::new());
+    };
+    let of = OfKeys::Only(live.id);
+    let clients = db.clients_since(scope, of, since, CLIENTS_LOOKED_AT).await?;
+    let let_in = clients
+        .into_iter()
+        .filter(|client| client.accepted > 0 && !is_lump(&client.address, &client.user_agent));
     Ok(let_in
         .filter_map(|client| client.address.parse().ok())
         .collect())
