@@ -631,6 +631,11 @@ async fn a_suspended_account_is_refused_and_not_dead_and_a_closed_one_is_dead() 
     let client = Client::new(at, Some(&key));
     let stored = client.post("/api/v1/inventory", &record(VIN)).await;
     assert_eq!(stored.status, 200);
+    let mut owner = Person::owner_of(at, "granted").await;
+    let page = owner.get(&settings("granted")).await;
+    let generate = page
+        .form_with_id("generate-api-key")
+        .with("confirmed", "yes");
     let reason = "Unpaid invoice 7";
     let suspend = [
         "seller", "suspend", "--seller", "granted", "--reason", reason,
@@ -649,10 +654,9 @@ async fn a_suspended_account_is_refused_and_not_dead_and_a_closed_one_is_dead() 
         assert_eq!(answer.reason(), "suspended");
         place.assert_unchanged(&before, path).await;
     }
-    let mut owner = Person::owner_of(at, "granted").await;
     let page = owner.get(&settings("granted")).await;
     assert!(page.words().contains(reason), "{}", page.words());
-    let refused = owner.generate("granted").await;
+    let refused = owner.send(&generate).await;
     assert_eq!(refused.status, 403, "{}", refused.text);
     assert!(refused.words().contains("suspended or closed"));
 

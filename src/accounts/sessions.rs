@@ -12,7 +12,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use serde_json::json;
 
 use super::{
-    AccountKind, Role,
+    AccountKind, AccountStatus, Role,
     passwords::Password,
     people::{People, PersonError, Visitor},
     second_factor::CodeKind,
@@ -147,9 +147,15 @@ impl Member {
         self.membership.kind == AccountKind::Platform
     }
 
-    /// Whether the User may change what the Seller has: by their role, and by a second factor where an owner demands one.
+    /// Whether the User may change what the Seller has: by their role, by a second factor where an owner demands one, and while
+    /// the marketplace lets the account do anything.
     pub fn may_act(&self) -> bool {
-        self.role().may_act() && !self.lacks_factor()
+        self.role().may_act() && !self.lacks_factor() && self.is_active()
+    }
+
+    /// Whether the marketplace has neither suspended nor closed the account.
+    pub fn is_active(&self) -> bool {
+        self.membership.status == AccountStatus::Active
     }
 
     /// Whether an owner demands a second factor that the User does not have.

@@ -8,7 +8,7 @@ use sqlx::FromRow;
 
 use super::{Db, DbError, ScopedTx, Tx, WriteTx, on_db, on_tx, postgres::answered};
 use crate::{
-    accounts::{AccountKind, Email, Role, tokens::TokenDigest},
+    accounts::{AccountKind, AccountStatus, Email, Role, tokens::TokenDigest},
     clock::Time,
     ids::{SellerId, UserId},
     keys::scope::SellerScope,
@@ -51,6 +51,8 @@ pub struct MembershipRow {
     pub name: String,
     /// Whether it is a dealer's account or a Platform's.
     pub kind: AccountKind,
+    /// What the marketplace lets it do.
+    pub status: AccountStatus,
     /// How far the User may act for it.
     pub role: Role,
     /// 1 if the Seller demands a second factor of whoever acts for it, else 0.
@@ -149,7 +151,7 @@ impl Db {
     /// What a User is a member of, by name.
     pub async fn memberships_of(&self, user: UserId) -> Result<Vec<MembershipRow>, DbError> {
         const SQL: &str = concat!(
-            "SELECT m.seller_id, s.slug, s.name, s.kind, m.role, s.second_factor_required AS factor_required, ",
+            "SELECT m.seller_id, s.slug, s.name, s.kind, s.status, m.role, s.second_factor_required AS factor_required, ",
             has_factor!("m.user_id"),
             " FROM memberships m JOIN sellers s ON s.id = m.seller_id WHERE m.user_id = $1 ORDER BY s.name, s.slug"
         );

@@ -6,7 +6,7 @@ use sqlx::FromRow;
 
 use super::{Db, DbError, RefusedClient, answered, keys::DISCARDED, place_in};
 use crate::{
-    accounts::Role,
+    accounts::{AccountStatus, Role},
     clock::Time,
     ids::{SellerId, UserId},
 };
@@ -20,6 +20,8 @@ pub struct RingRow {
     pub slug: String,
     /// Its name.
     pub name: String,
+    /// What the marketplace lets it do.
+    pub status: AccountStatus,
     /// How far the User may act for it.
     pub role: Role,
     /// The version of its key, for a form.
@@ -44,6 +46,8 @@ pub struct RingRow {
     pub died_us: Option<Time>,
     /// When the operator last expired one.
     pub expired_us: Option<Time>,
+    /// Places where its live or prepared key was reported as found, and that nobody has dismissed.
+    pub reported: i64,
     /// Calls that any of its keys let in since the time asked for, to the minute.
     pub accepted: i64,
     /// Calls with any of its keys that got 401.
@@ -63,7 +67,7 @@ pub struct RingRefused {
 impl Db {
     /// How the key of each Seller stands that a User is a member of, by the Sellers' names; calls are counted since a time.
     pub async fn key_ring(&self, user: UserId, since: Time) -> Result<Vec<RingRow>, DbError> {
-        const SQL: &str = "SELECT m.seller_id, s.slug, s.name, m.role, s.key_version, \
+        const SQL: &str = "SELECT m.seller_id, s.slug, s.name, s.status, m.role, s.key_version, \
              k.hint, k.created_us, k.live_us, k.shown_us, \
              (SELECT u.last_us FROM key_usage u WHERE u.seller_id = m.seller_id AND u.key_id = k.id \
              AND u.status_class NOT IN ('401', 'staged', 'barred') ORDER BY u.minute DESC, u.last_us DESC LIMIT 1) AS used_us, \
@@ -71,6 +75,8 @@ impl Db {
              (SELECT MAX(d.ended_us) FROM api_keys d WHERE d.seller_id = m.seller_id \
              AND d.state IN ('replaced', 'expired') AND COALESCE(d.end_reason, '') <> $3) AS died_us, \
              (SELECT MAX(d.ended_us) FROM api_keys d WHERE d.seller_id = m.seller_id AND d.state = 'expired') AS expired_us, \
+             (SELECT COUNT(*) FROM leaks l WHERE l.seller_id = m.seller_id AND (l.key_id = k.id OR l.key_id = g.id) \
+             AND l.outcome = 'told' AND l.dismissed_us IS NULL) AS reported, \
              COALESCE(n.accepted, 0) AS accepted, COALESCE(n.refused, 0) AS refused \
              FROM memberships m JOIN sellers s ON s.id = m.seller_id \
              LEFT JOIN api_keys k ON k.seller_id = m.seller_id AND k.state = 'live' \

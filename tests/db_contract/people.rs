@@ -4,7 +4,7 @@
 //! Never: a row reached through anything but what it is meant to be found by.
 
 use truckradar::{
-    accounts::{AccountKind, Email, Role},
+    accounts::{AccountKind, AccountStatus, Email, Role},
     db::{LinkRow, MemberRow, MembershipRow, SessionRow},
     ids::{SessionId, UserId},
 };
@@ -287,6 +287,7 @@ async fn contract_memberships_of(db: &Db) {
         slug: slug.into(),
         name: name.into(),
         kind: AccountKind::Seller,
+        status: AccountStatus::Active,
         role,
         factor_required: 0,
         has_factor: 0,

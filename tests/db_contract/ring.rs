@@ -3,7 +3,7 @@
 //! Never: an answer of the ring's that is not held against that of the Seller itself.
 
 use truckradar::{
-    accounts::Role,
+    accounts::{AccountStatus, Role},
     db::{RefusedClient, RingRow},
     ids::UserId,
 };
@@ -62,6 +62,7 @@ async fn contract_key_ring(db: &Db) {
         seller_id: scope.seller(),
         slug: name.to_owned(),
         name: format!("{name}, Inc."),
+        status: AccountStatus::Active,
         role,
         key_version: 0,
         hint: None,
@@ -74,6 +75,7 @@ async fn contract_key_ring(db: &Db) {
         staged_shown_us: None,
         died_us: None,
         expired_us: None,
+        reported: 0,
         accepted: 0,
         refused: 0,
     };

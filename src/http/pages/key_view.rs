@@ -12,7 +12,7 @@ use super::{
     when::When,
 };
 use crate::{
-    accounts::sessions::Member,
+    accounts::{AccountStatus, sessions::Member},
     act::{ActDied, run_to_end},
     clock::Time,
     db::{Db, DbError, FormerClient, KeyRow, StagedRow},
@@ -114,6 +114,10 @@ pub enum KeyState {
     NeverShown,
     /// The marketplace expired it.
     Expired,
+    /// The marketplace has suspended the account: whatever key there is, its calls are refused.
+    Suspended,
+    /// The marketplace has closed the account, for good.
+    Closed,
 }
 
 /// What is known of the live key.
@@ -180,6 +184,15 @@ pub struct ClientRow {
 }
 
 impl KeyState {
+    /// Of an account that the marketplace lets do nothing, whatever became of its key; `None` of one that may act.
+    pub fn of_inactive(status: AccountStatus) -> Option<Self> {
+        match status {
+            AccountStatus::Active => None,
+            AccountStatus::Suspended => Some(Self::Suspended),
+            AccountStatus::Closed => Some(Self::Closed),
+        }
+    }
+
     /// Of a live key: when it was handed out and last let in, and whether it is so new that every use of it was counted.
     pub fn of_live(shown: Option<Time>, used: Option<Time>, is_new: bool) -> Self {
         match (shown, used) {
@@ -197,6 +210,8 @@ impl KeyState {
             Self::Waiting => "Live, waiting for your first call",
             Self::NeverShown => "Replaced, but never shown",
             Self::Expired => "Expired by the marketplace",
+            Self::Suspended => "Account suspended",
+            Self::Closed => "Account closed",
         }
     }
 
@@ -208,16 +223,18 @@ impl KeyState {
             Self::Waiting => "No call yet",
             Self::NeverShown => "Never shown",
             Self::Expired => "Expired",
+            Self::Suspended => "Suspended",
+            Self::Closed => "Closed",
         }
     }
 
     /// The class of its mark.
     pub fn mark(self) -> &'static str {
         match self {
-            Self::None => "quiet",
+            Self::None | Self::Closed => "quiet",
             Self::Live => "good",
             Self::Waiting => "wait",
-            Self::NeverShown | Self::Expired => "bad",
+            Self::NeverShown | Self::Expired | Self::Suspended => "bad",
         }
     }
 }
@@ -345,6 +362,9 @@ impl KeyView {
                 },
                 used: used.map(|at| When::ago(at, now)),
             });
+        }
+        if let Some(state) = KeyState::of_inactive(seller.status) {
+            view.state = state;
         }
         if let Some(key) = staged {
             view.staged = Some(StagedFacts {

@@ -84,10 +84,12 @@ struct Row {
     slug: String,
     name: String,
     role: &'static str,
-    may_act: bool,
+    is_viewer: bool,
     version: i64,
     state: KeyState,
     hint: Option<String>,
+    /// Somebody has the whole key, said so, and it works.
+    is_reported: bool,
     since: Option<When>,
     used: Option<When>,
     accepted: String,
@@ -117,7 +119,9 @@ struct SortBy {
 
 /// How urgent it is that a next key, which somebody has, waits for its cut-over: nobody is cut off, and neither is anybody by
 /// what is less urgent. All that is more urgent needs attention.
-const PREPARED: u8 = 5;
+const PREPARED: u8 = 7;
+/// There is nothing that anybody could do.
+const CLOSED: u8 = 10;
 
 /// What the rows are sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -337,7 +341,12 @@ pub async fn show(
     let as_of = now.min(*services.keys.usage.written().borrow());
     let ring = ring::read(&services.db, session.user(), as_of).await?;
     let all = ring.len();
-    let mut rows: Vec<Row> = ring.into_iter().map(|on| row(&state, on, now)).collect();
+    let rows = ring.into_iter().map(|on| {
+        let member = session.member_by_id(on.row.seller_id);
+        let may_act = member.is_some_and(|member| member.may_act());
+        row(&state, on, may_act, now)
+    });
+    let mut rows: Vec<Row> = rows.collect();
     rows.retain(|row| asked.finds(row));
     let tabs = Show::ALL.map(|show| Tab {
         label: show.label(),
@@ -392,16 +401,17 @@ pub async fn show(
     .into_response())
 }
 
-fn row(state: &State, on: OnRing, now: Time) -> Row {
+fn row(state: &State, on: OnRing, may_act: bool, now: Time) -> Row {
     let OnRing { row, still, more } = on;
     let is_expired = row.died_us.is_some() && row.died_us == row.expired_us;
-    let key = match row.created_us {
-        Some(created) => {
+    let key = match (KeyState::of_inactive(row.status), row.created_us) {
+        (Some(inactive), _) => inactive,
+        (None, Some(created)) => {
             let is_new = is_counted_since(state, created, now);
             KeyState::of_live(row.shown_us, row.used_us, is_new)
         }
-        None if is_expired => KeyState::Expired,
-        None => KeyState::None,
+        (None, None) if is_expired => KeyState::Expired,
+        (None, None) => KeyState::None,
     };
     let staged = row.staged_hint.zip(row.staged_us);
     let staged = staged.map(|(hint, created)| Staged {
@@ -412,14 +422,17 @@ fn row(state: &State, on: OnRing, now: Time) -> Row {
     let has_key = row.created_us.is_some();
     let waits = staged.as_ref().map(|key| key.was_shown);
     let urgency = match (key, waits) {
-        (KeyState::Expired, _) => 0,
-        (KeyState::NeverShown, _) => 1,
-        _ if still > 0 => 2,
-        (_, Some(false)) => 3,
-        (KeyState::None, _) => 4,
+        (KeyState::Closed, _) => CLOSED,
+        (KeyState::Suspended, _) => 2,
+        _ if row.reported > 0 => 0,
+        (KeyState::Expired, _) => 1,
+        (KeyState::NeverShown, _) => 3,
+        _ if still > 0 => 4,
+        (_, Some(false)) => 5,
+        (KeyState::None, _) => 6,
         (_, Some(true)) => PREPARED,
-        (KeyState::Waiting, None) => 6,
-        (KeyState::Live, None) => 7,
+        (KeyState::Waiting, None) => 8,
+        (KeyState::Live, None) => 9,
     };
     let since = has_key.then_some(row.live_us).flatten().or(row.created_us);
     Row {
@@ -427,10 +440,11 @@ fn row(state: &State, on: OnRing, now: Time) -> Row {
         slug: row.slug,
         name: row.name,
         role: row.role.as_str(),
-        may_act: row.role.may_act(),
+        is_viewer: !row.role.may_act(),
         version: row.key_version,
         state: key,
         hint: row.hint,
+        is_reported: row.reported > 0 && KeyState::of_inactive(row.status).is_none(),
         since: since.map(|at| When::ago(at, now)),
         used: row.used_us.map(|at| When::ago(at, now)),
         accepted: grouped(row.accepted),
@@ -443,7 +457,7 @@ fn row(state: &State, on: OnRing, now: Time) -> Row {
             (1, true) => "at least 1 client".to_owned(),
             (n, true) => format!("at least {n} clients"),
         },
-        may_prepare: has_key && waits != Some(true),
+        may_prepare: may_act && has_key && waits != Some(true),
         staged,
         sort: SortBy {
             urgency,

@@ -13,19 +13,26 @@ use axum::{
 use super::{
     super::{State, caller::SignedIn, form::Query, problem::Problem},
     Page, Shell, grouped,
+    key_leaks::{LeakKind, LeakView},
     key_view::{KeyState, KeyView},
     shell::Section,
 };
+use crate::{accounts::AccountStatus, keys::found::{Finder, Works}};
 
 #[derive(Template)]
 #[template(path = "overview.html")]
-struct OverviewPage {
+struct OverviewPage<'a> {
     shell: Shell,
     slug: String,
     name: String,
     plan: &'static str,
     may_act: bool,
+    status: AccountStatus,
+    status_reason: String,
+    security_contact: &'a str,
     key: KeyView,
+    /// Where keys were found that should not be there.
+    leaks: Vec<LeakView>,
     active: String,
     sold: String,
     expired: String,
@@ -46,6 +53,7 @@ pub async fn show(
     let seller = db.seller(scope).await?.ok_or_else(Problem::other_dealers)?;
     let counts = db.count_listings(scope).await?;
     let key = KeyView::read(&state, &member).await?;
+    let leaks = LeakView::read(db, scope, state.services.clock.now()).await?;
     let dealers = match member.is_of_platform() {
         true => Some(db.count_grants_held(scope).await?),
         false => None,
@@ -56,7 +64,11 @@ pub async fn show(
         name: seller.name,
         plan: seller.plan.as_str(),
         may_act: member.may_act(),
+        status: seller.status,
+        status_reason: seller.status_reason.unwrap_or_default(),
+        security_contact: &state.services.settings.security_contact,
         key,
+        leaks,
         active: grouped(counts.active),
         sold: grouped(counts.sold),
         expired: grouped(counts.expired),
