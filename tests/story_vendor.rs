@@ -9,7 +9,7 @@ use reqwest::Method;
 use sqlx::AssertSqlSafe;
 
 use crate::support::{
-    binary::{Place, Served, assert_same_rows},
+    binary::{PASSWORD, Place, Served, assert_same_rows},
     browser::{Browser, Gallery, Options},
     client::{Answer, Client},
     person::{Form, Person},
@@ -306,6 +306,63 @@ async fn the_page_is_sorted_searched_and_filtered_by_its_address() {
     }
 }
 
+/// A way back that names no dealer must not end at the one whose name comes first.
+#[tokio::test]
+async fn whoever_names_no_dealer_is_asked_which_and_is_not_led_to_the_first() {
+    let world = World::with(3);
+    let mut vendor = world.vendor().await;
+    for path in [
+        "/dashboard",
+        "/dashboard/settings",
+        "/dashboard/inventory",
+        "/dashboard/settings/audit",
+    ] {
+        let answer = vendor.get(path).await;
+        assert_eq!(answer.status, 303, "{path}: {}", answer.text);
+        assert_eq!(answer.header("location"), "/dashboard/keys", "{path}");
+    }
+    // The session ends, a button of the third dealer's is pressed, and they sign in again.
+    let page = vendor
+        .get(&format!("/dashboard/settings?seller={}", slug(2)))
+        .await;
+    let save = page.form("/dashboard/settings/profile");
+    assert_eq!(save.button, "Save profile of Load Test Trucks 2");
+    let add = page.form("/dashboard/settings/locations");
+    assert_eq!(add.button, "Add location to Load Test Trucks 2");
+    world.place.change("DELETE FROM sessions").await;
+    let late = vendor.send(&save).await;
+    assert_eq!(
+        late.header("location"),
+        "/login?next=%2Fdashboard%2Fsettings"
+    );
+    let page = vendor.get(late.header("location")).await;
+    let form = page.form("/login").with("email", VENDOR);
+    let form = form.with("password", PASSWORD);
+    let back = vendor.send(&form).await;
+    let led = vendor.get(back.header("location")).await;
+    assert_eq!(led.header("location"), "/dashboard/keys");
+
+    // What cannot be done leads back to the dealer that it was about.
+    world
+        .place
+        .change("UPDATE memberships SET role = 'viewer'")
+        .await;
+    let refused = vendor.send(&save).await;
+    assert_eq!(refused.status, 403);
+    let way = format!("href=\"/dashboard/settings?seller={}\"", slug(2));
+    assert!(refused.text.contains(&way), "{}", refused.text);
+    world
+        .place
+        .change("UPDATE memberships SET role = 'owner'")
+        .await;
+    let args = ["seller", "suspend", "--seller", &slug(2), "--reason", "x"];
+    world.place.json(&args, "");
+    let refused = vendor.send(&save).await;
+    assert_eq!(refused.status, 403);
+    assert!(refused.words().contains("suspended or closed"));
+    assert!(refused.text.contains(&way), "{}", refused.text);
+}
+
 #[tokio::test]
 async fn a_thousand_dealers_are_five_pages() {
     let world = World::with(1_000);
@@ -544,7 +601,7 @@ async fn sign_in(browser: &Browser) {
         .fill("password", crate::support::binary::PASSWORD)
         .await;
     browser.press("Sign in").await;
-    assert_eq!(browser.path().await, "/dashboard");
+    assert_eq!(browser.path().await, "/dashboard/keys", "where one chooses");
 }
 
 async fn open_switcher(browser: &Browser) {
@@ -632,6 +689,8 @@ async fn a_next_key_is_prepared_from_the_page_without_a_script() {
     let text = browser.text().await;
     assert!(
         text.contains("Your next key for Load Test Trucks 11"),
+    let dealer = format!("/dashboard?seller={}", slug(0));
+    browser.goto(&dealer).await;
         "{text}"
     );
     browser.press("I have stored it, back to all keys").await;

@@ -100,12 +100,13 @@ impl Session {
         self.row.confirmed_us > now.before(RECENT)
     }
 
-    /// The User as a member of the Seller with this slug, or of the first one if none is named; `None` if they are not.
+    /// The User as a member of the Seller with this slug, or of their only one if none is named; `None` if they are not, and of
+    /// several none is the one that was meant.
     pub fn member_by_slug(&self, slug: Option<&str>) -> Option<Member> {
-        let mut found = self.memberships.iter();
-        let found = match slug {
-            Some(slug) => found.find(|m| m.slug == slug),
-            None => found.next(),
+        let found = match (slug, &*self.memberships) {
+            (Some(slug), all) => all.iter().find(|m| m.slug == slug),
+            (None, [only]) => Some(only),
+            (None, _) => None,
         };
         found.map(|membership| self.member(membership))
     }

@@ -228,7 +228,8 @@ impl SignedIn {
 }
 
 impl SignedIn {
-    /// The User as a member of the Seller that a page's address names, or of their first one.
+    /// The User as a member of the Seller that a page's address names, or of their only one. Whoever is a member of several and
+    /// names none is sent to choose: what they see and change would be that of a dealer whom nobody meant.
     pub fn member_of_page(&self, query: &Fields) -> Result<Member, Problem> {
         match self.session.member_by_slug(query.get("seller")) {
             Some(member) => Ok(member),
@@ -238,6 +239,7 @@ impl SignedIn {
                 "You are signed in, but not a member of any dealer account. Ask an owner of yours to invite you.",
             )
             .with_way_on("/dashboard/account", "Your password and sessions"))),
+            None if query.get("seller").is_none() => Err(Problem::choose_dealer()),
             None => Err(self.told(Problem::other_dealers())),
         }
     }
@@ -273,7 +275,7 @@ impl SignedIn {
         if member.role().may_act() {
             Ok(member)
         } else {
-            Err(self.told(Problem::role_forbids()))
+            Err(self.told(Problem::role_forbids().about(&member)))
         }
     }
 }

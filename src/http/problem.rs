@@ -23,6 +23,11 @@ use crate::{
     db::{DbError, Fenced},
 };
 
+/// Where most ways on lead; which dealer's, [`Problem::about`] says.
+const SETTINGS: &str = "/dashboard/settings";
+/// Where somebody who works for several dealers chooses one.
+const CHOOSE: &str = "/dashboard/keys";
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -75,6 +80,24 @@ impl Problem {
         }
     }
 
+    /// No dealer is named, and the person works for several.
+    pub fn choose_dealer() -> Self {
+        Self {
+            redirect: Some(CHOOSE.into()),
+            ..Self::new(StatusCode::SEE_OTHER, "Choose a dealer", "Choose a dealer.")
+        }
+    }
+
+    /// Of a page or a form about this Seller: the way to Settings is the one to its own.
+    pub fn about(mut self, member: &Member) -> Self {
+        if let Some((path, _)) = &mut self.way_on
+            && path == SETTINGS
+        {
+            *path = format!("{SETTINGS}?seller={}", member.slug()).into();
+        }
+        self
+    }
+
     /// The person is no member of that dealer.
     pub fn other_dealers() -> Self {
         Self::new(
@@ -92,7 +115,7 @@ impl Problem {
             "Your role does not allow this",
             "Nothing was changed. An owner of the dealer account can do this, or give you a role that may.",
         )
-        .with_way_on("/dashboard/settings", "Go back to Settings")
+        .with_way_on(SETTINGS, "Go back to Settings")
     }
 
     /// The marketplace lets the account do nothing at present.
@@ -102,7 +125,7 @@ impl Problem {
             "This account is suspended or closed",
             "Nothing was changed. Settings says why. The marketplace alone can let the account go on.",
         )
-        .with_way_on("/dashboard/settings", "Go back to Settings")
+        .with_way_on(SETTINGS, "Go back to Settings")
     }
 
     /// An owner demands a second factor of whoever acts, and the person has none.
@@ -225,7 +248,7 @@ impl From<PersonError> for Problem {
         match error {
             PersonError::Db(error) => error.into(),
             PersonError::NotAllowed => Self::role_forbids(),
-            PersonError::SignedOut => Self::sign_in_first("/dashboard/settings"),
+            PersonError::SignedOut => Self::sign_in_first(SETTINGS),
             PersonError::SignInOver => Self {
                 redirect: Some("/login?done=over".into()),
                 ..Self::new(StatusCode::SEE_OTHER, "Sign in", "Sign in anew.")

@@ -244,7 +244,8 @@ async fn as_seen(state: &Arc<State>, caller: &SignedIn, form: &Fields) -> Result
             "This form is not complete",
             "Nothing was changed. Open Settings and use the form there.",
         )
-        .with_way_on("/dashboard/settings", "Go to Settings"));
+        .with_way_on("/dashboard/settings", "Go to Settings")
+        .about(&member));
     };
     if seller.key_version == version {
         Ok(Seen::Still(member, version))

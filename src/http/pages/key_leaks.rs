@@ -161,7 +161,8 @@ pub async fn dismiss(
     let named = form.without("seller").filter(|(name, _)| *name == "leak");
     // What is no id, or another Seller's, is dismissed as little as what was dismissed before.
     for leak in named.filter_map(|(_, id)| id.parse::<LeakId>().ok()) {
-        keys.dismiss_leak(member.scope(), leak).await?;
+        let dismissed = keys.dismiss_leak(member.scope(), leak).await;
+        dismissed.map_err(|error| Problem::from(error).about(&member))?;
     }
     Ok(settings::done(&member, "dismissed", "api-key"))
 }

@@ -242,7 +242,7 @@ async fn change_access(
         return Err(only_for_dealers());
     }
     if member.role() != Role::Owner {
-        return Err(Problem::role_forbids());
+        return Err(Problem::role_forbids().about(&member));
     }
     let Ok(platform) = form.text("platform").parse::<SellerId>() else {
         let wrong = Wrong::new(SECTION, "Choose a platform.");

@@ -129,7 +129,7 @@ pub async fn save(
             .map(drop),
         Err(error) => Err(error),
     };
-    match told(changed)? {
+    match told(changed).map_err(|problem| problem.about(&member))? {
         Ok(()) => Ok(settings::done(&member, "profile", "profile")),
         Err(messages) => {
             let wrong = Wrong {
@@ -165,7 +165,7 @@ pub async fn save_locations(
         }
         Err(error) => Err(error),
     };
-    match told(changed)? {
+    match told(changed).map_err(|problem| problem.about(&member))? {
         Ok(()) => Ok(settings::done(&member, "locations", "locations")),
         Err(messages) => {
             let wrong = Wrong {

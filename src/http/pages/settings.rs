@@ -102,6 +102,14 @@ struct InvitationView {
 }
 
 impl SettingsPage<'_> {
+    /// Behind a button's words, for whoever works for several dealers: which one it is about.
+    fn whose(&self, word: &str) -> String {
+        match self.shell.has_several() {
+            true => format!(" {word} {}", self.name),
+            false => String::new(),
+        }
+    }
+
     /// What is said of a form that was accepted, in the section where it stands.
     fn notice_in(&self, section: &str) -> &'static str {
         let (own, text) = self.notice;

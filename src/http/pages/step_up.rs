@@ -66,11 +66,20 @@ pub async fn with_recent_password<'a>(
     act: Act<'_>,
     work: impl Future<Output = Result<Response, Problem>>,
 ) -> Result<Response, Problem> {
-    match step_up(state, caller, member.into(), form, act).await? {
+    let member = member.into();
+    let about = |problem: Problem| match member {
+        Some(member) => problem.about(member),
+        None => problem,
+    };
+    match step_up(state, caller, member, form, act)
+        .await
+        .map_err(about)?
+    {
         StepUp::Ask(page) => Ok(page),
         StepUp::GoOn(cookie) => {
             // The session's old token is dead by now: the new one must reach the browser whatever became of the work.
-            let response = work.await.unwrap_or_else(IntoResponse::into_response);
+            let done = work.await.map_err(about);
+            let response = done.unwrap_or_else(IntoResponse::into_response);
             Ok(with_cookie(response, cookie))
         }
     }

@@ -139,6 +139,7 @@ pub async fn answer(
         .ok_or_else(Problem::internal)?;
     let begun = Begun {
         act,
+        member: member.clone(),
         seller,
         waiting,
         clock: state.services.clock,
@@ -176,6 +177,7 @@ async fn waits_for_long(waiting: &mut watch::Receiver<Vec<Waiting>>, seller: Sel
 /// A page on its way.
 struct Begun {
     act: Pin<Box<dyn Future<Output = Result<Outcome, Problem>> + Send>>,
+    member: Member,
     seller: SellerId,
     waiting: watch::Receiver<Vec<Waiting>>,
     clock: Clock,
@@ -199,7 +201,8 @@ impl Begun {
             tokio::select! {
                 outcome = &mut self.act => {
                     let rest = outcome.and_then(Outcome::rest);
-                    let rest = rest.unwrap_or_else(|problem| problem.part(&self.request_id));
+                    let told = |problem: Problem| problem.about(&self.member).part(&self.request_id);
+                    let rest = rest.unwrap_or_else(told);
                     return self.end.take().map(|end| rest + &end);
                 }
                 _ = self.waiting.changed() => {
