@@ -130,6 +130,7 @@ acts! {
     PlatformCreated   "platform.created"    => Some(Platforms), "Platform created";
     PlatformGranted   "platform.granted"    => Some(Platforms), "Platform access given";
     PlatformWithdrawn "platform.withdrawn"  => Some(Platforms), "Platform access withdrawn";
+    PlatformInventory "platform.inventory"  => Some(Platforms), "Units changed by a platform";
     AccountPlan       "account.plan"        => None,           "Plan changed";
     AccountSuspended  "account.suspended"   => None,           "Account suspended";
     AccountResumed    "account.resumed"     => None,           "Account resumed";

@@ -510,21 +510,77 @@ async fn an_act_of_a_platform_is_in_the_log_of_the_dealer_and_in_its_own() {
         market.ask(Method::POST, path, None, &founded).await.status,
         200
     );
+    let listed = market
+        .ask(
+            Method::POST,
+            "/api/v1/inventory",
+            Some("granted"),
+            &json!({"records": [record(VIN), record(OTHER_VINS[0]), {"vin": "none"}]}),
+        )
+        .await;
+    assert_eq!(listed.status, 200, "{}", listed.text);
+    let sold = json!({"vin": VIN, "status": "sold"});
+    let path = "/api/v1/inventory";
+    let done = market
+        .ask(Method::PATCH, path, Some("granted"), &sold)
+        .await;
+    assert_eq!(done.status, 200, "{}", done.text);
+    assert_eq!(market.withdraw("granted", "feedhub").await.status, 303);
     let at = market.served.api;
     let mut owner = Person::owner_of(at, "granted").await;
     let log = owner
         .get("/dashboard/settings/audit?seller=granted")
         .await
         .words();
+    let by = format!("feedhub, by its API key ••••{}", &market.key[42..]);
+    assert_eq!(log.matches(&by).count(), 3, "{log}");
     assert!(log.contains("Profile or locations changed"), "{log}");
+    let counted = "Records: 3, units changed: 2, refused: 1";
+    assert!(log.contains(counted), "{log}");
+    assert!(log.contains(&format!("{VIN} Now sold")), "{log}");
+    assert!(log.contains("owner@granted.example"), "{log}");
     let mut people =
         Person::invited(&market.place, at, "feedhub", "ann@feedhub.example", "owner").await;
     let own = people
         .get("/dashboard/settings/audit?seller=feedhub")
         .await
         .words();
-    for act in ["Profile or locations changed", "Dealer account created"] {
-        assert!(own.contains(act), "{act}: {own}");
+    for told in [
+        "Profile or locations changed For granted (granted)",
+        "Dealer account created For Founded (founded)",
+        "Platform access given For granted (granted)",
+        "Platform access withdrawn For granted (granted)",
+        "somebody of granted",
+        counted,
+    ] {
+        assert!(own.contains(told), "{told}: {own}");
+    }
+    // Which of the dealer's people gave and withdrew it, and from where, is theirs; in the files as well.
+    for file in ["csv", "jsonl"] {
+        let path = format!("/dashboard/settings/audit/{file}?seller=feedhub");
+        let text = people.get(&path).await.text;
+        let given: Vec<&str> = text
+            .lines()
+            .filter(|line| line.contains("platform.granted"))
+            .collect();
+        assert_eq!(given.len(), 3, "{text}");
+        for line in given {
+            let slug = ["granted", "withdrawn", "asleep"];
+            let slug = slug.into_iter().find(|slug| line.contains(market.id(slug)));
+            let slug = slug.expect("one of them");
+            assert!(line.contains(&format!("seller:{}", market.id(slug))));
+            assert!(
+                !line.contains("user:") && !line.contains("owner@"),
+                "{line}"
+            );
+            assert!(!line.contains("127.0.0.1"), "{line}");
+        }
+        let listed = text
+            .lines()
+            .find(|line| line.contains("platform.inventory"));
+        let listed = listed.expect("the batch");
+        assert!(listed.contains(market.id("granted")), "{listed}");
+        assert!(listed.contains("feedhub"), "{listed}");
     }
     // Who is invited to it claims the Seller, and reads how it came to be.
     let mut claims =

@@ -36,6 +36,8 @@ pub struct AuditEntry {
     pub key: Option<KeyId>,
     /// To whom.
     pub user: Option<UserId>,
+    /// Which other account sees it. It is not told who of the Seller's people acted, nor from where.
+    pub also: Option<SellerId>,
     /// What else is worth knowing, a JSON object; never a key.
     pub detail: Value,
 }
@@ -72,6 +74,7 @@ impl AuditEntry {
             act,
             key: None,
             user: None,
+            also: None,
             detail: Value::Object(serde_json::Map::new()),
         }
     }
@@ -97,6 +100,14 @@ impl AuditEntry {
         }
     }
 
+    /// Seen by another account as well.
+    pub fn also_for(self, account: SellerId) -> Self {
+        Self {
+            also: Some(account),
+            ..self
+        }
+    }
+
     /// With what else is worth knowing.
     pub fn with(self, detail: Value) -> Self {
         Self { detail, ..self }
@@ -110,12 +121,14 @@ pub struct AuditRow {
     pub id: AuditId,
     /// When.
     pub at_us: Time,
-    /// Who: `operator`, `user:` and an id, or `key:` and an id.
+    /// Who: `operator`, `user:` and an id, or `key:` and an id; `seller:` and an id for somebody of another account.
     pub actor: String,
     /// The address of the User who acted.
     pub actor_email: Option<String>,
     /// The last four characters of the key that acted.
     pub actor_hint: Option<String>,
+    /// The name of the Platform whose key that is, if it is one's.
+    pub actor_platform: Option<String>,
     /// From where; `None` on the server, and once it is kept no longer.
     pub address: Option<String>,
     /// What.
@@ -128,10 +141,29 @@ pub struct AuditRow {
     pub user_id: Option<String>,
     /// That User's address.
     pub user_email: Option<String>,
+    /// To which account; `None` of a person's own affair.
+    pub seller_id: Option<SellerId>,
+    /// That account's short name.
+    pub seller_slug: Option<String>,
+    /// Its name.
+    pub seller_name: Option<String>,
     /// What else is worth knowing, a JSON object.
     pub detail: String,
     /// The receipt of an act on keys, as JSON.
     pub receipt: Option<String>,
+}
+
+/// A column of an entry; of one that an account sees of another, what stands for whoever of the other's people did it.
+macro_rules! hidden {
+    ($instead:literal, $column:literal) => {
+        concat!(
+            "CASE WHEN e.seller_id <> $1 AND e.actor LIKE 'user:%' THEN ",
+            $instead,
+            " ELSE ",
+            $column,
+            " END"
+        )
+    };
 }
 
 /// What a Seller sees: its own entries and, from the other table, those of people who were its members when they acted.
@@ -139,8 +171,10 @@ pub struct AuditRow {
 macro_rules! entries {
     ($range:literal, $filter:literal, $order:literal, $limit:literal) => {
         concat!(
-            "SELECT e.id, e.at_us, e.actor, au.email AS actor_email, ak.hint AS actor_hint, e.address, e.act, e.key_id, ",
-            "COALESCE(k.hint, sk.hint) AS key_hint, e.user_id, u.email AS user_email, e.detail, e.receipt FROM (",
+            "SELECT e.id, e.at_us, ", hidden!("'seller:' || e.seller_id", "e.actor"), " AS actor, ",
+            hidden!("NULL", "au.email"), " AS actor_email, ak.hint AS actor_hint, ap.name AS actor_platform, ",
+            hidden!("NULL", "e.address"), " AS address, e.act, e.key_id, COALESCE(k.hint, sk.hint) AS key_hint, e.user_id, u.email AS user_email, ",
+            "e.seller_id, es.slug AS seller_slug, es.name AS seller_name, e.detail, e.receipt FROM (",
             "SELECT * FROM (SELECT a.* FROM audit_log a WHERE a.seller_id = $1 AND a.id ", $range, " $2", $filter,
             " ORDER BY a.id ", $order, " LIMIT ", $limit, ") own UNION ALL ",
             "SELECT * FROM (SELECT a.* FROM audit_also s JOIN audit_log a ON a.id = s.entry_id ",
@@ -148,6 +182,8 @@ macro_rules! entries {
             " ORDER BY s.entry_id ", $order, " LIMIT ", $limit, ") also) e ",
             "LEFT JOIN users au ON e.actor LIKE 'user:%' AND au.id = substr(e.actor, 6) ",
             "LEFT JOIN api_keys ak ON e.actor LIKE 'key:%' AND ak.id = substr(e.actor, 5) ",
+            "LEFT JOIN sellers ap ON ap.id = ak.seller_id AND ap.kind = 'platform' ",
+            "LEFT JOIN sellers es ON es.id = e.seller_id ",
             "LEFT JOIN api_keys k ON k.id = e.key_id LEFT JOIN staged_keys sk ON sk.id = e.key_id ",
             "LEFT JOIN users u ON u.id = e.user_id ORDER BY e.id ", $order, " LIMIT ", $limit
         )
@@ -232,9 +268,13 @@ impl ScopedTx {
     /// Adds an entry. What a Platform does to a Seller, both see.
     pub async fn append_audit(&mut self, entry: &AuditEntry) -> Result<(), DbError> {
         self.tx.append_audit(entry).await?;
-        match self.scope.authority() {
-            Authority::Platform { platform, .. } => self.show_audit_to(entry.id, platform).await,
-            _ => Ok(()),
+        let also = match self.scope.authority() {
+            Authority::Platform { platform, .. } => Some(platform),
+            _ => entry.also,
+        };
+        match also {
+            Some(account) => self.show_audit_to(entry.id, account).await,
+            None => Ok(()),
         }
     }
 

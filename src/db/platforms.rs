@@ -178,6 +178,17 @@ impl ScopedTx {
         Ok(())
     }
 
+    /// The Platforms that the scope's Seller grants access.
+    pub async fn platforms_granted(&mut self) -> Result<Vec<PlatformRow>, DbError> {
+        const SQL: &str = "SELECT p.id, p.slug, p.name FROM grants g JOIN sellers p ON p.id = g.platform_id \
+             WHERE g.seller_id = $1 AND g.state = 'live' ORDER BY p.slug";
+        let seller = self.scope.seller();
+        Ok(on_tx!(self.tx, |conn| sqlx::query_as(SQL)
+            .bind(seller)
+            .fetch_all(conn)
+            .await)?)
+    }
+
     /// Withdraws the grants of the scope's Seller: one Platform's, or all. How many held until now.
     pub async fn withdraw_grants(
         &mut self,

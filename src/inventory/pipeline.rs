@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     issues::{self, Issue, IssueCode},
@@ -17,8 +17,9 @@ use super::{
     vin::Vin,
 };
 use crate::{
+    audit::Act,
     clock::{Clock, Time},
-    db::{Db, DbError},
+    db::{AuditEntry, Db, DbError},
     ids::ListingId,
     keys::{format::redact, scope::SellerScope},
 };
@@ -184,6 +185,14 @@ pub async fn ingest(
     // Of two Sellers who begin to list the same VINs one finds them taken, instead of each waiting for the other.
     changed.sort_unstable_by_key(|listing| listing.vin);
     tx.upsert_listings(&changed).await?;
+    if !changed.is_empty() && scope.is_of_platform() {
+        let refused = results.iter().filter(|result| result.outcome.is_err());
+        let detail = json!({
+            "records": results.len(), "changed": changed.len(), "refused": refused.count(),
+        });
+        let entry = AuditEntry::of(scope, now, Act::PlatformInventory);
+        tx.append_audit(&entry.with(detail)).await?;
+    }
     tx.commit().await?;
     Ok(results)
 }

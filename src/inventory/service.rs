@@ -174,6 +174,11 @@ impl Inventory {
                 listing.status = status;
                 listing.updated = own.clock.now();
                 tx.upsert_listings(std::slice::from_ref(&listing)).await?;
+                if scope.is_of_platform() {
+                    let entry = AuditEntry::of(scope, listing.updated, Act::PlatformInventory);
+                    let detail = serde_json::json!({ "vin": vin, "status": status });
+                    tx.append_audit(&entry.with(detail)).await?;
+                }
                 let _stale = Stale {
                     cache: &own.cache,
                     seller: scope.seller(),

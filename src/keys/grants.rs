@@ -114,6 +114,7 @@ impl Keys {
         tx.put_grant(platform, &scope.actor(), now).await?;
         let act = AuditEntry::of(scope, now, Act::PlatformGranted);
         let act = act.with(json!({ "platform": platform, "name": grantee.name }));
+        let act = act.also_for(platform);
         let news = AccountNews::Granted {
             platform: grantee.name,
         };
@@ -149,6 +150,7 @@ impl Keys {
         }
         let act = AuditEntry::of(scope, now, Act::PlatformWithdrawn);
         let act = act.with(json!({ "platform": platform, "name": grantee.name }));
+        let act = act.also_for(platform);
         let news = AccountNews::Withdrawn {
             platform: grantee.name,
         };

@@ -91,6 +91,12 @@ impl SellerScope {
         }
     }
 
+    /// Whether a Platform acts, for a Seller that has granted it access. What it does has an entry in the audit log where the
+    /// Seller's own clients, who do it all day, have none.
+    pub fn is_of_platform(self) -> bool {
+        matches!(self.authority, Authority::Platform { .. })
+    }
+
     /// For the Seller that the Platform of this scope has just brought into being, inside the transaction that does it; `None`
     /// if this is no key's own scope.
     pub fn of_founded(self, seller: SellerId) -> Option<Self> {

@@ -111,6 +111,12 @@ impl Keys {
             Standing::Close(reason) => {
                 tx.end_staging(StagedBecomes::Discarded, now).await?;
                 let key = tx.end_live_key("expired", Some(&reason), now).await?;
+                // An entry for each, without the reason: why the account is closed is no matter of the Platform's.
+                for granted in tx.platforms_granted().await? {
+                    let detail = json!({ "platform": granted.id, "name": granted.name });
+                    let told = entry(Act::PlatformWithdrawn, detail).also_for(granted.id);
+                    tx.append_audit(&told).await?;
+                }
                 let withdrawn = tx.withdraw_grants(None, now).await?;
                 let expired = tx.expire_listings(now).await?;
                 tx.set_status(AccountStatus::Closed, Some(&reason)).await?;

@@ -117,18 +117,26 @@ async fn contract_audit(db: &Db) {
     dropped.append_audit(&undone).await.expect("appends");
     drop(dropped);
 
+    let short = |own: SellerId| match own == scope.seller() {
+        true => "lone-star",
+        false => "other",
+    };
     let row = |entry: &AuditEntry| AuditRow {
         id: entry.id,
         at_us: entry.at,
         actor: entry.actor.clone(),
         actor_email: None,
         actor_hint: None,
+        actor_platform: None,
         address: entry.address.map(|address| address.to_string()),
         act: entry.act.into(),
         key_id: entry.key,
         key_hint: None,
         user_id: entry.user.map(UserId::to_text),
         user_email: None,
+        seller_id: entry.seller,
+        seller_slug: entry.seller.map(|own| short(own).to_owned()),
+        seller_name: entry.seller.map(|own| format!("{}, Inc.", short(own))),
         detail: entry.detail.to_string(),
         receipt: None,
     };

@@ -19,7 +19,7 @@ use super::{
     when::When,
 };
 use crate::{
-    accounts::erased::Pseudonym,
+    accounts::{erased::Pseudonym, sessions::Member},
     audit::{Act, ActKind, RecordedAct},
     clock::Time,
     db::{AuditRow, DbError},
@@ -69,6 +69,8 @@ enum From {
     Address(String),
     /// The address is kept no longer, or never was.
     NotKept,
+    /// It is somebody's of another account.
+    NotShown,
 }
 
 /// The page.
@@ -112,7 +114,7 @@ pub async fn show(
     };
     let mut rows = Vec::with_capacity(found.len());
     for entry in found {
-        rows.push(row(&state, entry, now).await?);
+        rows.push(row(&state, &member, entry, now).await?);
     }
     Ok(Page(AuditPage {
         shell: Shell::inside("Audit log", Section::Settings, &caller.session, &member),
@@ -135,9 +137,15 @@ pub async fn show(
     .into_response())
 }
 
-async fn row(state: &State, entry: AuditRow, now: Time) -> Result<Row, DbError> {
+async fn row(state: &State, member: &Member, entry: AuditRow, now: Time) -> Result<Row, DbError> {
     let detail = Detail::of(&entry);
     let mut more = detail.lines(&entry);
+    // What a Platform is told of one of its dealers.
+    if let (Some(name), Some(slug)) = (&entry.seller_name, &entry.seller_slug)
+        && entry.seller_id != Some(member.seller())
+    {
+        more.insert(0, format!("For {name} ({slug})"));
+    }
     if let Some(inviter) = detail.text("invited_by") {
         more.push(format!("Invited by {}", name_of(state, inviter).await?));
     }
@@ -145,6 +153,7 @@ async fn row(state: &State, entry: AuditRow, now: Time) -> Result<Row, DbError> 
     let from = match entry.address.clone() {
         Some(address) => From::Address(address),
         None if is_operator(&entry) => From::Server,
+        None if is_by_seller(&entry) => From::NotShown,
         None => From::NotKept,
     };
     Ok(Row {
@@ -157,6 +166,11 @@ async fn row(state: &State, entry: AuditRow, now: Time) -> Result<Row, DbError> 
     })
 }
 
+/// Whether a dealer did it, as a Platform is told.
+fn is_by_seller(entry: &AuditRow) -> bool {
+    entry.actor.starts_with("seller:")
+}
+
 fn is_operator(entry: &AuditRow) -> bool {
     entry.actor == "operator"
 }
@@ -164,7 +178,14 @@ fn is_operator(entry: &AuditRow) -> bool {
 fn who(entry: &AuditRow) -> String {
     match (&entry.actor_email, &entry.actor_hint) {
         (Some(email), _) => email.clone(),
-        (None, Some(hint)) => format!("API key ••••{hint}"),
+        (None, Some(hint)) => match &entry.actor_platform {
+            Some(platform) => format!("{platform}, by its API key ••••{hint}"),
+            None => format!("API key ••••{hint}"),
+        },
+        (None, _) if is_by_seller(entry) => {
+            let name = entry.seller_name.as_deref();
+            format!("somebody of {}", name.unwrap_or("a dealer"))
+        }
         (None, None) if is_operator(entry) => MARKETPLACE.to_owned(),
         (None, None) if let Some(finder) = Finder::words_of_actor(&entry.actor) => {
             finder.to_owned()
@@ -271,6 +292,17 @@ impl Detail {
         }
         if let Some(vin) = self.text("vin") {
             lines.push(vin.to_owned());
+        }
+        if let Some(status) = self.text("status") {
+            lines.push(format!("Now {status}"));
+        }
+        if let Some(records) = self.0["records"].as_i64() {
+            let count = |name: &str| self.0[name].as_i64().unwrap_or_default();
+            lines.push(format!(
+                "Records: {records}, units changed: {}, refused: {}",
+                count("changed"),
+                count("refused")
+            ));
         }
         if self.has("discarded") {
             lines.push("A next key that was prepared is discarded".to_owned());

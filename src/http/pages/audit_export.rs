@@ -27,7 +27,7 @@ use crate::{
     accounts::sessions::Session,
     clock::Time,
     db::{AuditRow, DbError},
-    ids::{AuditId, KeyId},
+    ids::{AuditId, KeyId, SellerId},
     keys::scope::SellerScope,
 };
 
@@ -35,7 +35,7 @@ use crate::{
 const ROWS_AT_ONCE: usize = 500;
 
 /// The columns of the CSV file, which are the fields of the other, too.
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 17] = [
     "id",
     "at",
     "act",
@@ -43,11 +43,14 @@ const COLUMNS: [&str; 14] = [
     "actor",
     "actor_email",
     "actor_key_hint",
+    "actor_platform",
     "address",
     "key_id",
     "key_hint",
     "user_id",
     "user_email",
+    "seller_id",
+    "seller_slug",
     "detail",
     "receipt",
 ];
@@ -62,11 +65,14 @@ struct Line<'a> {
     actor: &'a str,
     actor_email: Option<&'a str>,
     actor_key_hint: Option<&'a str>,
+    actor_platform: Option<&'a str>,
     address: Option<&'a str>,
     key_id: Option<KeyId>,
     key_hint: Option<&'a str>,
     user_id: Option<&'a str>,
     user_email: Option<&'a str>,
+    seller_id: Option<SellerId>,
+    seller_slug: Option<&'a str>,
     detail: Value,
     receipt: Option<Value>,
 }
@@ -233,11 +239,14 @@ fn as_csv(rows: &[AuditRow], is_first: bool) -> Result<Vec<u8>, ExportError> {
             row.actor.clone(),
             text(&row.actor_email),
             text(&row.actor_hint),
+            text(&row.actor_platform),
             text(&row.address),
             row.key_id.map(KeyId::to_text).unwrap_or_default(),
             text(&row.key_hint),
             text(&row.user_id),
             text(&row.user_email),
+            row.seller_id.map(SellerId::to_text).unwrap_or_default(),
+            text(&row.seller_slug),
             row.detail.clone(),
             text(&row.receipt),
         ];
@@ -258,11 +267,14 @@ fn as_lines(rows: &[AuditRow], _: bool) -> Result<Vec<u8>, ExportError> {
             actor: &row.actor,
             actor_email: row.actor_email.as_deref(),
             actor_key_hint: row.actor_hint.as_deref(),
+            actor_platform: row.actor_platform.as_deref(),
             address: row.address.as_deref(),
             key_id: row.key_id,
             key_hint: row.key_hint.as_deref(),
             user_id: row.user_id.as_deref(),
             user_email: row.user_email.as_deref(),
+            seller_id: row.seller_id,
+            seller_slug: row.seller_slug.as_deref(),
             detail: serde_json::from_str(&row.detail)?,
             receipt: receipt.transpose()?,
         };
