@@ -130,7 +130,7 @@ fn platform_with_access(place: &Place, served: &Served) -> String {
             .get("/dashboard/settings?seller=lone-star-trucks")
             .await;
         let form = page.form("/dashboard/settings/platforms/grant");
-        assert_eq!(owner.send(&form.with("platform", id)).await.status, 303);
+        owner.send(&form.with("platform", id)).await.led_to();
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(give);

@@ -358,6 +358,55 @@ async fn while_a_node_says_nothing_the_page_names_it_and_then_shows_the_key() {
     drop(place);
 }
 
+/// Access and networks are changes of keys like any other: whoever waits is told for whom.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_node_says_nothing_giving_withdrawing_and_networks_name_it_too() {
+    let (nodes, place, _) = cluster(["a", "b"]).await;
+    let [stays, freezes] = nodes;
+    let hub = ["--name", "Feed Hub", "--slug", "feedhub"];
+    let made = place.json(&[&["platform", "create"], &hub[..]].concat(), "");
+    let hub = made["platform"]["id"].as_str().expect("an id").to_owned();
+    let mut owner = Person::owner_of(stays.api, "lone-star").await;
+    for (action, field, value, done) in [
+        (
+            "platforms/grant",
+            "platform",
+            &*hub,
+            "The platform has access",
+        ),
+        (
+            "platforms/withdraw",
+            "platform",
+            &*hub,
+            "The access is withdrawn",
+        ),
+        (
+            "networks",
+            "networks",
+            "203.0.113.0/24",
+            "Where the key may be used is changed",
+        ),
+    ] {
+        let page = owner.get("/dashboard/settings").await;
+        let form = page.form(&format!("/dashboard/settings/{action}"));
+        let form = form.with(field, value).with("refuse", "yes");
+        freezes.signal("STOP");
+        let mut answer = owner.post(&form).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{action}");
+        let begun = read_until(&mut answer, "s at most.").await;
+        let words = words_of(&begun);
+        let named = "Waiting for the node b, which does not answer, ";
+        assert!(words.contains(named), "{action}: {words}");
+        assert!(!words.contains(done), "{action}: {words}");
+        let whole = begun + &read_until(&mut answer, "</html>").await;
+        let words = words_of(&whole);
+        assert!(words.contains(done), "{action}: {words}");
+        assert!(words.contains("the trust of b ran out"), "{words}");
+        freezes.signal("CONT");
+    }
+    drop(place);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_who_wait_at_once_one_is_shown_a_key_and_the_other_told_on_the_same_page() {
     let (nodes, place, _) = cluster(["a", "b"]).await;

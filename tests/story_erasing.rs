@@ -207,7 +207,7 @@ async fn a_full_life(world: World) -> (World, Person) {
     let page = ann.get("/dashboard/settings?seller=great-lakes").await;
     let grant = page.form("/dashboard/settings/platforms/grant");
     let hub = hub["platform"]["id"].as_str().expect("an id");
-    assert_eq!(ann.send(&grant.with("platform", hub)).await.status, 303);
+    ann.send(&grant.with("platform", hub)).await.led_to();
     let begin = page.form("/dashboard/settings/second-factor/begin");
     let shown = ann.send(&begin).await;
     let confirm = shown.form("/dashboard/settings/second-factor/confirm");

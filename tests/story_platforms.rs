@@ -43,9 +43,9 @@ impl Market {
             ids,
         };
         for slug in ["granted", "withdrawn", "asleep"] {
-            assert_eq!(market.grant(slug, "feedhub").await.status, 303);
+            market.grant(slug, "feedhub").await.led_to();
         }
-        assert_eq!(market.withdraw("withdrawn", "feedhub").await.status, 303);
+        market.withdraw("withdrawn", "feedhub").await.led_to();
         market.account(&[
             "seller", "suspend", "--seller", "asleep", "--reason", "unpaid",
         ]);
@@ -466,7 +466,7 @@ async fn nobody_gives_access_but_an_owner_of_the_dealer() {
     }
     // Given twice, withdrawn twice: the same as once.
     for _ in 0..2 {
-        assert_eq!(owner.send(&form(others)).await.status, 303);
+        owner.send(&form(others)).await.led_to();
     }
     let answer = market.ask(
         Method::GET,
@@ -478,7 +478,7 @@ async fn nobody_gives_access_but_an_owner_of_the_dealer() {
     let mut away = form(others);
     away.action = "/dashboard/settings/platforms/withdraw".into();
     for _ in 0..2 {
-        assert_eq!(owner.send(&away).await.status, 303);
+        owner.send(&away).await.led_to();
         let answer = market.ask(
             Method::GET,
             "/api/v1/inventory",
@@ -525,7 +525,7 @@ async fn an_act_of_a_platform_is_in_the_log_of_the_dealer_and_in_its_own() {
         .ask(Method::PATCH, path, Some("granted"), &sold)
         .await;
     assert_eq!(done.status, 200, "{}", done.text);
-    assert_eq!(market.withdraw("granted", "feedhub").await.status, 303);
+    market.withdraw("granted", "feedhub").await.led_to();
     let at = market.served.api;
     let mut owner = Person::owner_of(at, "granted").await;
     let log = owner
@@ -854,7 +854,7 @@ async fn networks_that_would_shut_out_a_present_client_are_asked_about_first() {
     let form = form
         .with("networks", "203.0.113.0/24")
         .with("refuse", "yes");
-    assert_eq!(owner.send(&form).await.status, 303);
+    owner.send(&form).await.led_to();
     assert_eq!(client.get("/api/v1/key").await.status, 403);
     let page = owner.get(&settings("lone-star")).await;
     assert!(

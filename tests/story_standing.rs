@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::support::{
     binary::{PASSWORD, Place, Served},
+    browser::{Browser, Gallery, Options, WIDTHS},
     client::Client,
     person::{Person, path_in},
 };
@@ -241,4 +242,105 @@ async fn a_key_that_was_reported_and_works_is_said_on_the_first_page_and_comes_f
     assert!(!words.contains(headline), "{words}");
     let words = owner.get("/dashboard/keys").await.words();
     assert!(words.contains("Needs attention 0"), "{words}");
+}
+
+/// What is said of the networks is what was done, and who may change what is said to whom it is true of.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_settings_say_of_networks_and_platforms_what_is_so() {
+    let (place, served, key) = world();
+    let mut owner = Person::owner_of(served.api, SELLER).await;
+    let page = owner.get(SETTINGS).await;
+    assert!(!page.words().contains("is the server itself"));
+    let form = page.form(NETWORKS);
+    let set = owner.send(&form.clone().with("networks", OWN)).await;
+    let words = owner.get(&set.led_to()).await.words();
+    assert!(words.contains("and from nowhere else"), "{words}");
+    let lifted = owner.send(&form.with("networks", "")).await;
+    let words = owner.get(&lifted.led_to()).await.words();
+    assert!(!words.contains("from nowhere else"), "{words}");
+    assert!(
+        words.contains("accepts the key from anywhere now"),
+        "{words}"
+    );
+    // As where a proxy in front is not named: everybody is this machine.
+    assert_eq!(call(&served, &key, "127.0.0.1").await, 200);
+    let words = owner.get(SETTINGS).await.words();
+    assert!(words.contains("is the server itself"), "{words}");
+
+    let only_owners = "Only an owner of lone-star can change this.";
+    assert!(!words.contains(only_owners), "{words}");
+    place
+        .change("UPDATE sellers SET second_factor_required = 1")
+        .await;
+    let words = owner.get(SETTINGS).await.words();
+    assert!(!words.contains(only_owners), "{words}");
+    assert!(
+        words.contains("To change this you need a second factor"),
+        "{words}"
+    );
+    place
+        .change("UPDATE sellers SET second_factor_required = 0, status = 'suspended'")
+        .await;
+    let words = owner.get(SETTINGS).await.words();
+    assert!(!words.contains(only_owners), "{words}");
+    assert!(
+        words.contains("Nothing can be changed here while"),
+        "{words}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_of_reported_suspended_and_closed_is_legible_and_accessible() {
+    let (place, served, key) = world();
+    let mut browser = Browser::start(Options::at(served.api)).await;
+    let gallery = Gallery::from_environment();
+    browser.goto("/login").await;
+    browser.fill("email", "owner@lone-star.example").await;
+    browser.fill("password", PASSWORD).await;
+    browser.press("Sign in").await;
+    macro_rules! look {
+        ($path:expr, $name:expr) => {{
+            browser.goto($path).await;
+            browser.set_width(WIDTHS[0]).await;
+            let scrolls = browser.scroll_width().await;
+            assert!(scrolls <= u64::from(WIDTHS[0]), "{}: {scrolls}", $name);
+            browser.assert_accessible($name).await;
+            gallery.take_all(&mut browser, $name).await;
+        }};
+    }
+    assert_eq!(call(&served, &key, "127.0.0.1").await, 200);
+    let slip = json!({"key": key, "found_at": "https://forum.example/post/9"});
+    let client = Client::new(served.api, None);
+    assert_eq!(client.post("/keys/report", &slip).await.status, 202);
+    browser.goto(OVERVIEW).await;
+    while !browser.text().await.contains("and it still works") {
+        browser.goto(OVERVIEW).await;
+    }
+    look!(OVERVIEW, "reported-overview");
+    look!("/dashboard/keys", "reported-keys");
+    browser.goto(SETTINGS).await;
+    let summary = browser.find("#networks summary").await;
+    summary.click().await.expect("opens");
+    gallery.take(&browser, "networks-from-here").await;
+    for (act, name) in [("suspend", "suspended"), ("close", "closed")] {
+        place.json(
+            &[
+                "seller",
+                act,
+                "--seller",
+                SELLER,
+                "--reason",
+                "Unpaid invoice 7",
+            ],
+            "",
+        );
+        for (path, page) in [
+            (OVERVIEW, "overview"),
+            (SETTINGS, "settings"),
+            ("/dashboard/keys", "keys"),
+        ] {
+            look!(path, &format!("{name}-{page}"));
+        }
+    }
+    browser.assert_no_console_errors("those pages").await;
 }

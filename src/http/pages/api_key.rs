@@ -30,7 +30,7 @@ use super::{
     shell::Section,
     step_up::{Act, with_recent_password},
     when::When,
-    while_waiting::{Outcome, answer},
+    while_waiting::{OUTCOME_FOLLOWS, Outcome, answer},
 };
 use crate::{
     accounts::sessions::Member,
@@ -55,10 +55,10 @@ const CUT_OVER_PATH: &str = "/dashboard/settings/api-key/cut-over";
 const DISCARD_PATH: &str = "/dashboard/settings/api-key/discard";
 /// The field that says that the page with the clients was shown.
 const CONFIRMED: &str = "confirmed";
+/// Where the way leads from a page that waited and shows no key.
+const SEE_KEY: &str = "See how the key stands";
 /// What is said while an act waits whose answer shows a key.
 const KEY_FOLLOWS: &str = "Leave this page open: the new key is shown here, this once.";
-/// The same of other acts.
-const OUTCOME_FOLLOWS: &str = "This page says when it is done.";
 
 #[derive(Template)]
 #[template(path = "regenerate.html")]
@@ -190,6 +190,7 @@ pub async fn cut_over(
                 path: settings::done_path(&own.member, "cut-over", "api-key"),
                 title: "The next key is live",
                 text: format!("The key before it is dead {}.", done.receipt.in_words()),
+                label: SEE_KEY,
             }),
             Err(error) => own.refused(error).await,
         }
@@ -219,6 +220,7 @@ pub async fn discard(
                 path: settings::done_path(&own.member, "discarded", "api-key"),
                 title: "The next key is discarded",
                 text: format!("It is dead {}.", done.receipt.in_words()),
+                label: SEE_KEY,
             }),
             Err(error) => own.refused(error).await,
         }

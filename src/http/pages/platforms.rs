@@ -17,6 +17,7 @@ use super::{
     settings::{self, Typed, Wrong},
     step_up::{Act, with_recent_password},
     when::When,
+    while_waiting::{OUTCOME_FOLLOWS, Outcome, answer},
 };
 use crate::{
     accounts::{AccountKind, AccountStatus, Plan, Role, sessions::Member},
@@ -33,6 +34,9 @@ use crate::{
 /// The sections of the page.
 const SECTION: &str = "platforms";
 const NETWORKS: &str = "networks";
+/// Where the way leads from a page that waited.
+const SEE_ACCESS: &str = "See which platforms have access";
+const SEE_NETWORKS: &str = "See where it may be used";
 /// Platforms that are offered at most.
 const PLATFORMS_OFFERED: i64 = 500;
 /// Sellers that a Platform's page names.
@@ -102,6 +106,8 @@ pub struct NetworksView {
     pub typed: String,
     /// From where it was used of late.
     pub seen: String,
+    /// Whether that was this very machine, as it looks where a proxy in front is not known to the server.
+    pub seen_here: bool,
 }
 
 impl AccessView {
@@ -168,19 +174,19 @@ impl NetworksView {
         account: &SellerRow,
         typed: String,
     ) -> Result<Self, DbError> {
-        let seen: Vec<String> = match member.role().may_act() {
-            true => {
-                let seen = addresses(state, member).await?;
-                seen.iter().map(ToString::to_string).collect()
-            }
-            false => Vec::new(),
+        let seen = match member.role().may_act() {
+            true => addresses(state, member).await?,
+            false => BTreeSet::new(),
         };
+        let seen_here = seen.iter().any(IpAddr::is_loopback);
+        let seen: Vec<String> = seen.iter().map(ToString::to_string).collect();
         let list = account.key_networks.clone();
         Ok(Self {
             lines: list.as_deref().unwrap_or_default().replace(' ', "\n"),
             list: list.map(|list| list.replace(' ', ", ")),
             typed,
             seen: named(&seen),
+            seen_here,
         })
     }
 }
@@ -195,7 +201,9 @@ async fn addresses(state: &State, member: &Member) -> Result<BTreeSet<IpAddr>, D
         return Ok(BTreeSet::new());
     };
     let of = OfKeys::Only(live.id);
-    let clients = db.clients_since(scope, of, since, CLIENTS_LOOKED_AT).await?;
+    let clients = db
+        .clients_since(scope, of, since, CLIENTS_LOOKED_AT)
+        .await?;
     let let_in = clients
         .into_iter()
         .filter(|client| client.accepted > 0 && !is_lump(&client.address, &client.user_agent));
@@ -267,28 +275,41 @@ async fn change_access(
         button: &button,
         danger,
     };
-    let work = async {
+    let own = (Arc::clone(state), caller.clone(), member.clone());
+    let work = answer(state, caller, &member, OUTCOME_FOLLOWS, async move {
+        let (state, caller, member) = own;
         let keys = &state.services.keys;
         let done = match give {
             true => keys.grant(member.scope(), platform).await,
             false => keys.withdraw(member.scope(), platform).await,
         };
+        let path = settings::done_path(&member, what, SECTION);
         match done {
-            Ok(_) => Ok(settings::done(&member, what, SECTION)),
+            Ok(done) => Ok(Outcome::SeeOther {
+                path,
+                title: match give {
+                    true => "The platform has access",
+                    false => "The access is withdrawn",
+                },
+                text: format!("Obeyed {}.", done.receipt.in_words()),
+                label: SEE_ACCESS,
+            }),
             Err(GrantError::NotOwner) => Err(Problem::role_forbids()),
             Err(GrantError::OnlyDealers) => Err(only_for_dealers()),
             Err(GrantError::Db(error)) => Err(error.into()),
             Err(error @ (GrantError::NoSuchPlatform | GrantError::NotOpen(_))) => {
-                let message = format!("{}.", capital(&error.to_string()));
-                let wrong = Wrong::new(SECTION, message);
-                settings::show_wrong(state, caller, &member, wrong, Typed::Nothing).await
+                let text = format!("{}.", capital(&error.to_string()));
+                let wrong = Wrong::new(SECTION, text.clone());
+                let nothing = Typed::Nothing;
+                let page = settings::show_wrong(&state, &caller, &member, wrong, nothing).await?;
+                Ok(Outcome::Wrong { page, path, text })
             }
             Err(error) => {
                 tracing::error!(%error, "platform access could not be changed");
                 Err(Problem::internal())
             }
         }
-    };
+    });
     with_recent_password(state, caller, &member, form, act, work).await
 }
 
@@ -327,10 +348,21 @@ pub async fn set_networks(
         button: &format!("Save where the key of {} may be used", member.name()),
         danger: networks.is_some(),
     };
-    let work = async {
+    let own = (Arc::clone(&state), member.clone());
+    let work = answer(&state, &caller, &member, OUTCOME_FOLLOWS, async move {
+        let (state, member) = own;
+        let what = match &networks {
+            Some(_) => "networks",
+            None => "anywhere",
+        };
         let standing = Standing::Networks(networks);
         match state.services.keys.stand(member.scope(), standing).await {
-            Ok(_) => Ok(settings::done(&member, "networks", NETWORKS)),
+            Ok(done) => Ok(Outcome::SeeOther {
+                path: settings::done_path(&member, what, NETWORKS),
+                title: "Where the key may be used is changed",
+                text: format!("Obeyed {}.", done.receipt.in_words()),
+                label: SEE_NETWORKS,
+            }),
             Err(StandingError::Db(error)) => Err(error.into()),
             Err(StandingError::NoSuchAccount | StandingError::Closed) => Err(Problem::inactive()),
             Err(StandingError::Died(error)) => {
@@ -338,7 +370,7 @@ pub async fn set_networks(
                 Err(Problem::internal())
             }
         }
-    };
+    });
     with_recent_password(&state, &caller, &member, &form, act, work).await
 }
 

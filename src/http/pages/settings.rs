@@ -215,6 +215,10 @@ pub async fn show(
             "networks",
             "Saved. Every server accepts the key from there, and from nowhere else.",
         ),
+        "anywhere" => (
+            "networks",
+            "Saved. Every server accepts the key from anywhere now.",
+        ),
         "factor-demanded" => (
             "members",
             "From now on whoever acts here must have a second factor.",

@@ -1,4 +1,4 @@
-//! A page that is begun before its act has ended: while a change of keys waits for a node, the browser shows for which, and
+//! A page that is begun before its act has ended: while a change of keys or grants waits for a node, the browser shows for which, and
 //! for how long at most. It needs no script: what is said last takes the place of what was said before, by the stylesheet.
 //!
 //! Never: a page begun before the change is committed, or while there is nobody to name; an act that depends on whether
@@ -51,6 +51,17 @@ pub enum Outcome {
         title: &'static str,
         /// The same, as a sentence.
         text: String,
+        /// What the way to that page is called then.
+        label: &'static str,
+    },
+    /// A form that could not be accepted, shown again.
+    Wrong {
+        /// The page with the form.
+        page: Response,
+        /// Its path, where the browser can be shown it no more.
+        path: String,
+        /// What was wrong, as a sentence.
+        text: String,
     },
 }
 
@@ -73,13 +84,25 @@ impl Outcome {
     fn rest(self) -> Result<String, Problem> {
         match self {
             Self::Shown { rest, .. } => Ok(rest),
-            Self::SeeOther { path, title, text } => {
-                let done = Done { path, title, text };
-                done.render().map_err(|error| {
-                    tracing::error!(%error, "a page cannot be written");
-                    Problem::internal()
-                })
+            Self::SeeOther {
+                path,
+                title,
+                text,
+                label,
+            } => Done {
+                path,
+                title,
+                text,
+                label,
             }
+            .part(),
+            Self::Wrong { path, text, .. } => Done {
+                path,
+                title: "Nothing was changed",
+                text,
+                label: "Go back to Settings",
+            }
+            .part(),
         }
     }
 }
@@ -89,6 +112,7 @@ impl IntoResponse for Outcome {
         match self {
             Self::Shown { status, page, .. } => html(status, page),
             Self::SeeOther { path, .. } => super::see_other(&path),
+            Self::Wrong { page, .. } => page,
         }
     }
 }
@@ -112,7 +136,20 @@ struct Done {
     path: String,
     title: &'static str,
     text: String,
+    label: &'static str,
 }
+
+impl Done {
+    fn part(&self) -> Result<String, Problem> {
+        self.render().map_err(|error| {
+            tracing::error!(%error, "a page cannot be written");
+            Problem::internal()
+        })
+    }
+}
+
+/// What is said while an act waits whose answer shows no key.
+pub const OUTCOME_FOLLOWS: &str = "This page says when it is done.";
 
 /// Answers with what becomes of an act, or, when its change waits for longer than usual, with a page that says so and ends
 /// with what became of it. That page's status is 200 whatever it ends with. `meanwhile` is what to do until then.
@@ -130,7 +167,7 @@ pub async fn answer(
         outcome = &mut act => return outcome.map(IntoResponse::into_response),
         () = waits_for_long(&mut waiting, seller) => {}
     }
-    let shell = Shell::inside("API Key", Section::Settings, &caller.session, member);
+    let shell = Shell::inside("Settings", Section::Settings, &caller.session, member);
     let page = WaitingPage { shell }.render();
     let (begin, end) = page
         .as_deref()

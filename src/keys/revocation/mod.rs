@@ -515,7 +515,7 @@ mod tests {
         );
         assert!(words(&["b", "c"]).contains("nodes b, c, which do not answer"));
         assert!(told(Whom::Roster).contains("the database to name the nodes, 2.2 s at most"));
-        assert!(told(Whom::Writes).contains("writes under the old key that are under way, 2.2 s"));
+        assert!(told(Whom::Writes).contains("for writes that are under way, 2.2 s"));
     }
 
     /// A change is dropped in the middle of its commit: nobody knows whether it took place. The table must not be believed

@@ -35,7 +35,7 @@ pub struct Waiting {
 /// For whom a change waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whom {
-    /// It is not made yet: for writes under the old key that are under way.
+    /// It is not made yet: for writes that are under way, on the old grounds.
     Writes,
     /// It is committed: for the database to name the nodes.
     Roster,
@@ -61,7 +61,7 @@ impl Waiting {
         // Rounded up: what is said is a limit.
         let left = self.until.since(now).as_millis().div_ceil(100) as f64 / 10.0;
         let whom = match &self.whom {
-            Whom::Writes => "writes under the old key that are under way".to_owned(),
+            Whom::Writes => "writes that are under way".to_owned(),
             Whom::Roster => "the database to name the nodes".to_owned(),
             Whom::Nodes(nodes) => match nodes.as_slice() {
                 [node] => format!("the node {node}, which does not answer"),
