@@ -6,8 +6,10 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::SellerId;
+
 /// A Seller's short name in addresses and commands: 2 to 64 of `a-z`, `0-9` and `-`, beginning and ending with a letter
-/// or digit.
+/// or digit; nothing that reads as an id, as a request names a Seller by either.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Slug(String);
@@ -25,6 +27,9 @@ pub enum NameError {
         "a slug is 2 to 64 characters of a-z, 0-9 and -, and begins and ends with a letter or digit"
     )]
     Slug,
+    /// A slug that reads as an id.
+    #[error("a slug must not read as an id, which 32 digits of 0-9 and a-f do")]
+    SlugIsId,
     /// Not an address.
     #[error(
         "not an e-mail address: it must read name@host, at most 254 characters, without spaces"
@@ -53,10 +58,10 @@ impl FromStr for Slug {
             && text.bytes().all(inner)
             && !text.starts_with('-')
             && !text.ends_with('-');
-        if good {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(NameError::Slug)
+        match good {
+            true if text.parse::<SellerId>().is_ok() => Err(NameError::SlugIsId),
+            true => Ok(Self(text.to_owned())),
+            false => Err(NameError::Slug),
         }
     }
 }
@@ -223,6 +228,13 @@ mod tests {
         ] {
             assert!(bad.parse::<Slug>().is_err(), "{bad}");
         }
+        // A request would find the Seller of that id instead, or nobody.
+        let id = SellerId::new().to_text();
+        for id in [id.replace('-', ""), id] {
+            assert_eq!(id.parse::<Slug>(), Err(NameError::SlugIsId), "{id}");
+        }
+        assert!("a".repeat(32).parse::<Slug>().is_err());
+        assert!("a".repeat(31).parse::<Slug>().is_ok());
         assert_eq!(
             " Ann@Lone.Example ".parse::<Email>().map(String::from),
             Ok("ann@lone.example".into())

@@ -4,7 +4,7 @@
 
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// Networks in one list at most.
 pub const NETWORKS_MAX: usize = 50;
@@ -39,6 +39,20 @@ impl Networks {
     }
 }
 
+/// A network as addresses are looked for in it: of IPv4, if it is spelt as a part of what IPv6 maps from there. `None` if it
+/// reaches beyond that, where it would have no meaning for either.
+fn canonical(network: IpNet) -> Option<IpNet> {
+    const MAPPED: u8 = 96;
+    let IpNet::V6(own) = network else {
+        return Some(network);
+    };
+    let Some(address) = own.addr().to_ipv4_mapped() else {
+        return Some(network);
+    };
+    let prefix = own.prefix_len().checked_sub(MAPPED)?;
+    Ipv4Net::new(address, prefix).ok().map(IpNet::V4)
+}
+
 impl FromStr for Networks {
     type Err = NetworksError;
 
@@ -57,7 +71,9 @@ impl FromStr for Networks {
                 address.map(|address| IpNet::from(address.to_canonical()))
             });
             let network = network
-                .map_err(|_| NetworksError::NotOne(word.chars().take(50).collect()))?
+                .ok()
+                .and_then(canonical)
+                .ok_or_else(|| NetworksError::NotOne(word.chars().take(50).collect()))?
                 .trunc();
             if !networks.contains(&network) {
                 networks.push(network);
@@ -108,6 +124,13 @@ mod tests {
                 "{bad}"
             );
         }
+        // As IPv6 maps it; an address is looked for as what it is.
+        let mapped: Networks = "::ffff:203.0.113.9/120, ::ffff:198.51.100.7"
+            .parse()
+            .expect("a list");
+        assert_eq!(mapped.to_string(), "203.0.113.0/24 198.51.100.7/32");
+        assert!(mapped.contain("203.0.113.200".parse().expect("an address")));
+        assert!("::ffff:203.0.113.0/95".parse::<Networks>().is_err());
         let many: Vec<String> = (0..51).map(|n| format!("10.0.0.{n}")).collect();
         assert_eq!(
             many.join(" ").parse::<Networks>(),
