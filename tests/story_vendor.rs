@@ -264,6 +264,9 @@ async fn the_page_is_sorted_searched_and_filtered_by_its_address() {
         ("?sort=dead", vec![4, 2, 0, 1, 3]),
         ("?sort=since", vec![1, 3, 2, 4, 0]),
         ("?sort=used", vec![1, 3, 0, 2, 4]),
+        // Those without a time come last, whichever way round.
+        ("?sort=since&order=reversed", vec![4, 2, 3, 1, 0]),
+        ("?sort=used&order=reversed", vec![3, 1, 4, 2, 0]),
         // What there is not is as if it had not been asked for.
         (
             "?sort=nonsense&order=up&show=me&page=x",
@@ -285,6 +288,12 @@ async fn the_page_is_sorted_searched_and_filtered_by_its_address() {
     let page = vendor.get("/dashboard/keys?q=%3Cb%3E&sort=name").await;
     assert!(page.words().contains("None of your dealers has “<b>”"));
     assert!(!page.text.contains("<b>"), "{}", page.text);
+    // Whoever chooses from the list what comes first gets it first.
+    let page = vendor
+        .get("/dashboard/keys?sort=since&order=reversed")
+        .await;
+    let choose = page.form("/dashboard/keys");
+    assert_eq!(choose.get("order"), None, "{choose:?}");
     // The heads lead to themselves the other way round, and keep what else is asked for.
     let page = vendor
         .get("/dashboard/keys?q=Load&sort=accepted&seller=load-0000001")
@@ -680,6 +689,8 @@ async fn a_next_key_is_prepared_from_the_page_without_a_script() {
     let options = Options::at(world.served.api).without_javascript();
     let browser = Browser::start(options.width(360)).await;
     sign_in(&browser).await;
+    let dealer = format!("/dashboard?seller={}", slug(0));
+    browser.goto(&dealer).await;
     open_switcher(&browser).await;
     browser.fill("q", "trucks 11").await;
     browser.press("Find").await;
@@ -689,8 +700,6 @@ async fn a_next_key_is_prepared_from_the_page_without_a_script() {
     let text = browser.text().await;
     assert!(
         text.contains("Your next key for Load Test Trucks 11"),
-    let dealer = format!("/dashboard?seller={}", slug(0));
-    browser.goto(&dealer).await;
         "{text}"
     );
     browser.press("I have stored it, back to all keys").await;

@@ -172,24 +172,29 @@ impl Sort {
         }
     }
 
-    /// Large numbers come first, and so do old keys.
-    fn compare(self, one: &Row, other: &Row) -> Ordering {
+    /// Large numbers come first, and so do old keys, unless it is the other way round.
+    fn compare(self, one: &Row, other: &Row, is_reversed: bool) -> Ordering {
         let (a, b) = (&one.sort, &other.sort);
-        // Without a time there is nothing to be old: last.
+        let directed = |order: Ordering| match is_reversed {
+            true => order.reverse(),
+            false => order,
+        };
+        // Without a time there is nothing to be old or new: last, whichever way round.
         let time = |a: Option<Time>, b: Option<Time>| match (a, b) {
-            (Some(a), Some(b)) => a.cmp(&b),
+            (Some(a), Some(b)) => directed(a.cmp(&b)),
             (a, b) => b.is_some().cmp(&a.is_some()),
         };
-        match self {
+        let order = match self {
+            Self::Since => return time(a.since, b.since),
+            Self::Used => return time(a.used, b.used),
             Self::Urgency => a.urgency.cmp(&b.urgency).then(b.still.cmp(&a.still)),
             // The order in which they are read.
             Self::Name => Ordering::Equal,
-            Self::Since => time(a.since, b.since),
-            Self::Used => time(a.used, b.used),
             Self::Accepted => b.accepted.cmp(&a.accepted),
             Self::Refused => b.refused.cmp(&a.refused),
             Self::Still => b.still.cmp(&a.still),
-        }
+        };
+        directed(order)
     }
 }
 
@@ -360,10 +365,11 @@ pub async fn show(
         is_here: asked.show == show,
     });
     rows.retain(|row| asked.show.has(row));
-    rows.sort_by(|one, other| asked.sort.compare(one, other));
+    // Those alike stand by name, or the other way round; sorting leaves them so.
     if asked.is_reversed {
         rows.reverse();
     }
+    rows.sort_by(|one, other| asked.sort.compare(one, other, asked.is_reversed));
     let found = rows.len();
     let page = |page| Asked {
         page,
