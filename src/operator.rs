@@ -262,6 +262,14 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             let kind = Some(AccountKind::Seller);
             let (row, scope) = find_account(services, authority, &seller, kind).await?;
             let mut shown = seller_summary(services, scope, &row).await?;
+            // The platform that brought it into being, if one did.
+            shown["created_by"] = match row.created_by {
+                Some(platform) => {
+                    let found = services.db.seller(authority.scope(platform)).await?;
+                    json!(found.map(|platform| platform.slug))
+                }
+                None => json!(null),
+            };
             let members = services.db.members(scope).await?;
             let locations = services.db.locations(scope).await?;
             shown["members"] = members

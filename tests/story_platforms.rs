@@ -748,6 +748,55 @@ async fn a_suspended_account_is_refused_and_not_dead_and_a_closed_one_is_dead() 
     assert_eq!(place.run(&args, "").status.code(), Some(1));
 }
 
+/// A platform's key in the wrong hands does not take every short name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_brings_in_so_many_dealers_until_their_owners_have_come() {
+    let market = Market::open().await;
+    let found = async |slug: &str| {
+        let body = json!({"slug": slug, "name": slug});
+        market
+            .ask(Method::POST, "/api/v1/dealers", None, &body)
+            .await
+    };
+    assert_eq!(found("founded").await.status, 200);
+    // As many more as there may be, made from the first.
+    for sql in [
+        "INSERT INTO sellers (id, slug, name, plan, key_version, created_us, updated_us, created_by) \
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 499) \
+         SELECT '00000000' || substr(s.id, 9, 25) || (n.i + 100), s.slug || '-' || n.i, s.name, s.plan, 0, s.created_us, s.updated_us, s.created_by \
+         FROM sellers s CROSS JOIN n WHERE s.slug = 'founded'",
+        "INSERT INTO grants (id, seller_id, platform_id, state, made_by, created_us, changed_epoch) \
+         SELECT s.id, s.id, s.created_by, 'live', 'operator', s.created_us, 0 \
+         FROM sellers s WHERE s.slug LIKE 'founded-%'",
+    ] {
+        market.place.change(sql).await;
+    }
+    let before = market.place.everything().await;
+    let refused = found("one-more").await;
+    assert_eq!(told(&refused), (403, "FORBIDDEN".to_owned()));
+    assert_eq!(refused.reason(), "unclaimed");
+    assert_eq!(refused.json()["error"]["details"]["limit"], 500);
+    market.place.assert_unchanged(&before, "one more").await;
+    let seller = market.account(&["seller", "show", "--seller", "founded"]);
+    assert_eq!(seller["seller"]["created_by"], "feedhub");
+    let shown = market
+        .place
+        .run(&["platform", "show", "--platform", "feedhub"], "");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("founded (unclaimed)"), "{shown}");
+    assert!(shown.contains("asleep\n"), "{shown}");
+    // One owner comes, and there is room for one.
+    let email = "bo@founded.example";
+    Person::invited(&market.place, market.served.api, "founded", email, "owner").await;
+    let shown = market
+        .place
+        .run(&["seller", "show", "--seller", "founded"], "");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("feedhub\n"), "{shown}");
+    assert_eq!(found("one-more").await.status, 200);
+    assert_eq!(found("another").await.reason(), "unclaimed");
+}
+
 /// A leaked key is of no use from elsewhere, whatever the request says of where it comes from.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_with_networks_is_accepted_from_there_whatever_headers_claim() {

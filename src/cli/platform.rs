@@ -127,7 +127,11 @@ impl PlatformCommand {
                     facts.push(("member", format!("{email} ({role})")));
                 }
                 for grant in platform["grants"].as_array().into_iter().flatten() {
-                    facts.push(("may act for", print::plain(&grant["seller"])));
+                    let mut seller = print::plain(&grant["seller"]);
+                    if grant["claimed"] == false {
+                        seller += " (unclaimed)";
+                    }
+                    facts.push(("may act for", seller));
                 }
                 print::facts(&facts)
             }

@@ -132,6 +132,12 @@ impl SellerCommand {
                     ("listings", print::plain(&seller["active_listings"])),
                     ("key", key_in_short(&seller["key"])),
                 ];
+                if let Some(platform) = seller["created_by"].as_str() {
+                    let mut members = seller["members"].as_array().into_iter().flatten();
+                    let is_claimed = members.any(|member| member["role"] == "owner");
+                    let unclaimed = if is_claimed { "" } else { ", unclaimed" };
+                    facts.push(("brought in by", format!("{platform}{unclaimed}")));
+                }
                 for member in seller["members"].as_array().into_iter().flatten() {
                     let (email, role) = (
                         print::plain(&member["email"]),

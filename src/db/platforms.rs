@@ -225,6 +225,18 @@ impl ScopedTx {
         self.put_grant(platform, &made_by, at).await
     }
 
+    /// How many Sellers the scope's Platform has brought into being, and may act for, that nobody of theirs has opened yet.
+    pub async fn count_unclaimed(&mut self) -> Result<i64, DbError> {
+        const SQL: &str = "SELECT COUNT(*) FROM grants g JOIN sellers s ON s.id = g.seller_id \
+             WHERE g.platform_id = $1 AND g.state = 'live' AND s.created_by = $1 \
+             AND NOT EXISTS (SELECT 1 FROM memberships m WHERE m.seller_id = s.id AND m.role = 'owner')";
+        let platform = self.scope.seller();
+        Ok(on_tx!(self.tx, |conn| sqlx::query_scalar(SQL)
+            .bind(platform)
+            .fetch_one(conn)
+            .await)?)
+    }
+
     /// Whether the Seller with this slug has granted the scope's Platform access.
     pub async fn is_granted_by(&mut self, slug: &Slug) -> Result<bool, DbError> {
         const SQL: &str = "SELECT 1 FROM grants g JOIN sellers s ON s.id = g.seller_id \

@@ -24,6 +24,10 @@ use crate::{
     mail::account_words::{AccountNews, about_account},
 };
 
+/// Sellers that a Platform has brought into being and that nobody of theirs has opened yet, at most: a key in the wrong hands
+/// shall not take every short name.
+pub const UNCLAIMED_MAX: i64 = 500;
+
 /// A grant that was given or withdrawn.
 #[derive(Debug)]
 pub struct Granted {
@@ -65,6 +69,9 @@ pub enum GrantError {
     /// It is that of a Seller that has granted the Platform access.
     #[error("{0} exists and has granted access")]
     NameIt(Slug),
+    /// The Platform has brought in as many as it may that nobody of theirs has opened yet.
+    #[error("{UNCLAIMED_MAX} dealers that the platform brought in are unclaimed")]
+    TooManyUnclaimed,
     /// The database could not do it, or the fence fell.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -193,6 +200,12 @@ impl Keys {
         let place = self.db.place_to_write().await?;
         let turn = self.turn().await;
         let mut tx = self.db.begin_platform_write(place, scope).await?;
+        if tx.count_unclaimed().await? >= UNCLAIMED_MAX {
+            return Err(match tx.is_granted_by(&dealer.slug).await? {
+                true => GrantError::NameIt(dealer.slug),
+                false => GrantError::TooManyUnclaimed,
+            });
+        }
         let now = self.clock.now();
         let seller = NewSeller {
             id: SellerId::new(),

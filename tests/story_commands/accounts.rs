@@ -184,6 +184,7 @@ fn sellers_are_listed_and_shown() {
         let mut expected = seller.clone();
         expected["members"] = json!([{"email": "owner@lone-star.example", "role": "owner"}]);
         expected["locations"] = json!([]);
+        expected["created_by"] = Value::Null;
         assert_eq!(shown["seller"], expected);
 
         let text = run(place, &["seller", "list"], "").assert_done().out;

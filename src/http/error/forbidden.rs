@@ -8,7 +8,7 @@ use super::{ApiError, Code, Reason};
 use crate::{
     db::Fenced,
     keys::{
-        grants::GrantError,
+        grants::{GrantError, UNCLAIMED_MAX},
         verify::{Forbidden, Refusal},
     },
 };
@@ -106,6 +106,14 @@ impl From<GrantError> for ApiError {
                 "This dealer exists and has granted your platform access: name it in the header TruckRadar-Seller to change it.",
             )
             .with_details(json!({ "seller": slug })),
+            GrantError::TooManyUnclaimed => Self::new(
+                Code::Forbidden,
+                format!(
+                    "{UNCLAIMED_MAX} dealers that your platform brought in are unclaimed. Ask the marketplace to invite their owners; \
+                     once one has opened the account, another may be brought in."
+                ),
+            )
+            .with_details(json!({ "reason": "unclaimed", "limit": UNCLAIMED_MAX })),
             GrantError::Db(error) => error.into(),
             GrantError::NoSuchPlatform
             | GrantError::NotOpen(_)
