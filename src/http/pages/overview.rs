@@ -17,7 +17,10 @@ use super::{
     key_view::{KeyState, KeyView},
     shell::Section,
 };
-use crate::{accounts::AccountStatus, keys::found::{Finder, Works}};
+use crate::{
+    accounts::AccountStatus,
+    keys::found::{Finder, Works},
+};
 
 #[derive(Template)]
 #[template(path = "overview.html")]
