@@ -425,10 +425,11 @@ async fn no_key_that_github_found_is_accepted_once_github_is_answered() {
         writes().await;
         let (key, span) = make(Generate).await;
         history.add(Generate, span);
-        let mut keys = stage.keys.write().expect("not poisoned");
-        keys.made.push(key);
-        keys.live = history.live;
-        drop(keys);
+        {
+            let mut keys = stage.keys.write().expect("not poisoned");
+            keys.made.push(key);
+            keys.live = history.live;
+        }
         writes().await;
     }
     stage.over.store(true, Ordering::Release);
