@@ -173,7 +173,8 @@ macro_rules! entries {
         concat!(
             "SELECT e.id, e.at_us, ", hidden!("'seller:' || e.seller_id", "e.actor"), " AS actor, ",
             hidden!("NULL", "au.email"), " AS actor_email, ak.hint AS actor_hint, ap.name AS actor_platform, ",
-            hidden!("NULL", "e.address"), " AS address, e.act, e.key_id, COALESCE(k.hint, sk.hint) AS key_hint, e.user_id, u.email AS user_email, ",
+            hidden!("NULL", "e.address"), " AS address, e.act, e.key_id, COALESCE(k.hint, sk.hint) AS key_hint, ",
+            hidden!("NULL", "e.user_id"), " AS user_id, ", hidden!("NULL", "u.email"), " AS user_email, ",
             "e.seller_id, es.slug AS seller_slug, es.name AS seller_name, e.detail, e.receipt FROM (",
             "SELECT * FROM (SELECT a.* FROM audit_log a WHERE a.seller_id = $1 AND a.id ", $range, " $2", $filter,
             " ORDER BY a.id ", $order, " LIMIT ", $limit, ") own UNION ALL ",

@@ -5,7 +5,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use truckradar::{
-    accounts::AccountStatus,
+    accounts::{AccountStatus, Role},
     audit::ActKind,
     clock::Clock,
     db::{Fenced, NewDealer},
@@ -14,7 +14,7 @@ use truckradar::{
     services::{Services, Settings},
 };
 
-use super::*;
+use super::{people::user, *};
 
 contracts! {
     accounts_of_both_kinds_share_their_slugs: contract_accounts;
@@ -152,6 +152,14 @@ async fn contract_grants(db: &Db) {
     give(db, other, hub).await;
     let by = |platform: SellerScope| (platform.seller(), "user:x".to_owned());
     assert_eq!(given(scope).await, [by(hub), by(poor)]);
+    let mut tx = db.begin_change(scope).await.expect("begins");
+    let granted = tx.platforms_granted().await.expect("answers");
+    drop(tx);
+    let granted: Vec<_> = granted.iter().map(|row| (row.id, &*row.slug)).collect();
+    assert_eq!(
+        granted,
+        [(hub.seller(), "feedhub"), (poor.seller(), "poor")]
+    );
     let names = async |seller| db.names_of_platforms(seller).await.expect("answers");
     assert_eq!(names(scope.seller()).await.len(), 2);
     assert_eq!(names(other.seller()).await, names_of(db, &[hub]).await);
@@ -435,6 +443,25 @@ async fn contract_found(db: &Db) {
         .expect("is there");
     assert_eq!(row.created_by, Some(hub.seller()));
     assert_eq!(fence(db, founded).await, None, "it may act for it");
+    // Unclaimed until somebody of theirs owns it; whom it was granted by others does not count.
+    give(db, scope, hub).await;
+    let unclaimed = async || {
+        let mut tx = begin_own(db, own).await.expect("begins");
+        tx.count_unclaimed().await.expect("counts")
+    };
+    assert_eq!(unclaimed().await, 1);
+    for (address, role, left) in [
+        ("ann@founded.example", Role::Admin, 1),
+        ("bo@founded.example", Role::Owner, 0),
+    ] {
+        let person = user(db, address).await;
+        let mut tx = db.begin().await.expect("begins");
+        tx.insert_membership(person, founded.seller(), role, T)
+            .await
+            .expect("is new");
+        tx.commit().await.expect("commits");
+        assert_eq!(unclaimed().await, left, "{address}");
+    }
     let mut tx = begin_own(db, own).await.expect("begins");
     assert!(tx.is_granted_by(&slug("founded")).await.expect("answers"));
     let again = NewSeller {
@@ -493,6 +520,32 @@ async fn contract_show_audit(db: &Db) {
     assert_eq!(seen(scope).await, [shown.id, entry.id]);
     assert_eq!(seen(other).await, [shown.id]);
     assert_eq!(seen(hub).await, [entry.id]);
+
+    // Of what somebody of the Seller did, the other account is told that, and neither who nor from where.
+    let ann = user(db, "ann@lone.example").await;
+    let given = AuditEntry::of_person(ann, HERE, after(2), Act::PlatformGranted);
+    let given = given.on_seller(scope.seller()).also_for(hub.seller());
+    let mut tx = db.begin_write(scope).await.expect("begins");
+    tx.append_audit(&given).await.expect("is written");
+    tx.commit().await.expect("commits");
+    let newest = async |scope| {
+        let rows = db.newest_audit(scope, None::<ActKind>, None, 1).await;
+        let row = rows.expect("answers").pop().expect("an entry");
+        assert_eq!(row.id, given.id);
+        assert_eq!(row.seller_slug.as_deref(), Some("lone-star"));
+        (
+            row.actor,
+            row.actor_email,
+            row.address,
+            row.user_id,
+            row.user_email,
+        )
+    };
+    let (id, email) = (Some(ann.to_string()), Some("ann@lone.example".to_owned()));
+    let (by, from) = (format!("user:{ann}"), Some(HERE.to_string()));
+    assert_eq!(newest(scope).await, (by, email.clone(), from, id, email));
+    let by = format!("seller:{}", scope.seller());
+    assert_eq!(newest(hub).await, (by, None, None, None, None));
 }
 
 /// On one file changes of keys come one after another. What a Platform founds waits among the writes, before its turn comes, and
