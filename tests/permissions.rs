@@ -15,11 +15,8 @@ use std::{
 use reqwest::Method;
 use serde_json::json;
 use truckradar::{
-    clock::Clock,
     control,
-    db::Db,
     operator::{self, AccountCommand, Command},
-    services::{Services, Settings},
 };
 
 use crate::support::{
@@ -220,7 +217,7 @@ impl Market {
         let what = if gives { "grant" } else { "withdraw" };
         let form: Form = page.form(&format!("/dashboard/settings/platforms/{what}"));
         let done = owner.send(&form.with("platform", &self.platform)).await;
-        assert_eq!(done.status, 303, "{}", done.text);
+        done.led_to();
         *self.owner.lock().expect("not poisoned") = Some(owner);
     }
 
@@ -228,13 +225,7 @@ impl Market {
     async fn account(&self, act: AccountCommand) {
         let command = Command::Account(act);
         let answer = if self.place.is_on_postgres() {
-            let database = self.place.database().parse().expect("an address");
-            let db = Db::open_with(&database, 2).await.expect("opens");
-            let services = Services::start(db, Clock::system(), Settings::default(), None).await;
-            let services = services.expect("starts");
-            let answer = operator::perform(&services, command).await;
-            services.db.close().await;
-            answer
+            operator::perform(self.place.services().await, command).await
         } else {
             let asked = control::ask(&self.place.database_file(), &command).await;
             asked.expect("can be asked").expect("a server answers")

@@ -193,7 +193,7 @@ async fn a_platforms_key_acts_for_who_granted_it_and_for_nobody_else_at_any_endp
         market.served.api,
         Some(&platform_key(&market.place, "rival")),
     );
-    assert_eq!(market.grant("others", "rival").await.status, 303);
+    market.grant("others", "rival").await.led_to();
     for (slug, wanted) in [
         ("others", (200, "")),
         ("granted", (403, "FORBIDDEN")),
@@ -651,7 +651,7 @@ async fn whoever_is_invited_to_own_a_dealer_account_is_told_which_platforms_act_
     assert!(mail.contains("with a key of their own: feedhub."), "{mail}");
     // Once it is withdrawn, nobody is told any more: not by a link that was mailed before, either.
     let withdraw = page.form("/dashboard/settings/platforms/withdraw");
-    assert_eq!(bo.send(&withdraw).await.status, 303);
+    bo.send(&withdraw).await.led_to();
     let words = bo.get(&link_in(&mail)).await.words();
     assert!(
         words.contains("as owner") && !words.contains("feedhub"),

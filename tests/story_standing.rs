@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{
     binary::{PASSWORD, Place, Served},
-    browser::{Browser, Gallery, Options, WIDTHS},
+    browser::{Browser, Gallery, Options},
     client::Client,
     person::{Person, path_in},
 };
@@ -301,11 +301,7 @@ async fn what_is_said_of_reported_suspended_and_closed_is_legible_and_accessible
     macro_rules! look {
         ($path:expr, $name:expr) => {{
             browser.goto($path).await;
-            browser.set_width(WIDTHS[0]).await;
-            let scrolls = browser.scroll_width().await;
-            assert!(scrolls <= u64::from(WIDTHS[0]), "{}: {scrolls}", $name);
-            browser.assert_accessible($name).await;
-            gallery.take_all(&mut browser, $name).await;
+            gallery.assert_looks_well(&mut browser, $name).await;
         }};
     }
     assert_eq!(call(&served, &key, "127.0.0.1").await, 200);

@@ -18,6 +18,11 @@ use sqlx::{
 };
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
+use truckradar::{
+    clock::Clock,
+    db::Db,
+    services::{Services, Settings},
+};
 
 use super::postgres;
 
@@ -44,6 +49,8 @@ pub struct Place {
     /// What [`Place::rows`] found in the database at first: its schema does not change under a story, and PostgreSQL takes
     /// long to tell of it.
     columns: OnceCell<Vec<Column>>,
+    /// What a command would be done by, kept for many of them.
+    services: OnceCell<Services>,
 }
 
 impl Place {
@@ -66,6 +73,7 @@ impl Place {
             server: None,
             own: None,
             columns: OnceCell::new(),
+            services: OnceCell::new(),
         }
     }
 
@@ -113,6 +121,18 @@ impl Place {
     /// The database on the PostgreSQL server.
     pub fn on_server(&self) -> &postgres::Database {
         self.own.as_ref().expect("has a database of its own")
+    }
+
+    /// By which commands are done on a database on the PostgreSQL server, in this process: many of them in the time that one
+    /// takes to start and to connect.
+    pub async fn services(&self) -> &Services {
+        let start = async || {
+            let database = self.database().parse().expect("an address");
+            let db = Db::open_with(&database, 2).await.expect("opens");
+            let services = Services::start(db, Clock::system(), Settings::default(), None);
+            services.await.expect("starts")
+        };
+        self.services.get_or_init(start).await
     }
 
     /// A command on this place's database, not yet run.

@@ -58,6 +58,8 @@ impl Client {
             http: reqwest::Client::builder()
                 .no_proxy()
                 .redirect(reqwest::redirect::Policy::none())
+                // The server closes what is idle for long, perhaps in the moment in which it is used again.
+                .pool_idle_timeout(Duration::from_secs(5))
                 .build()
                 .expect("a client"),
             base: format!("http://{api}"),

@@ -4,11 +4,8 @@ use std::io;
 
 use serde_json::Value;
 use truckradar::{
-    clock::Clock,
     control,
-    db::Db,
     operator::{self, Answer, Command},
-    services::{Services, Settings},
 };
 
 use super::binary::Place;
@@ -76,13 +73,7 @@ impl KeyAct {
 
     /// As the program does it on a database that it shares, without the start of a process.
     async fn in_this_process(self, place: &Place) -> Answer {
-        let database = place.database().parse().expect("an address");
-        let db = Db::open_with(&database, 2).await.expect("opens");
-        let services = Services::start(db, Clock::system(), Settings::default(), None).await;
-        let services = services.expect("starts");
-        let answer = operator::perform(&services, self.command()).await;
-        services.db.close().await;
-        answer
+        operator::perform(place.services().await, self.command()).await
     }
 
     fn command(self) -> Command {

@@ -28,9 +28,6 @@ use scratch::Scratch;
 /// How often the tests are looked after while they run.
 const POLL: Duration = Duration::from_millis(100);
 
-/// By which cargo's tests are told how many may run at once.
-const THREADS: &str = "RUST_TEST_THREADS";
-
 /// Where the tests put pictures of pages, if somebody wants them: a folder, named by whoever calls.
 const SCREENSHOTS: &str = "TRUCKRADAR_TEST_SCREENSHOTS";
 
@@ -157,7 +154,7 @@ enum Run {
 
 /// The parts of the test program that the second run passes over: what they test is one engine, or none, or is tested on
 /// both by themselves; or it is how pages look and what HTTP says of them, which no engine changes.
-const NOT_ON_BOTH: [&str; 26] = [
+const NOT_ON_BOTH: [&str; 27] = [
     "alerts::",
     "attack_pages::content::",
     "attack_pages::cross_site::",
@@ -181,13 +178,11 @@ const NOT_ON_BOTH: [&str; 26] = [
     "story_docs::",
     "story_erasing::the_page_of_a_member_of_nothing_is_legible_and_accessible",
     "story_leaks::axe_finds_nothing_on_the_pages_about_leaks",
+    "story_standing::what_is_said_of_reported_suspended_and_closed_is_legible_and_accessible",
     "story_vendor::the_page_and_the_switcher_are_legible_and_accessible",
     "tidy::",
     "tls::",
 ];
-
-/// Tests at once, for each core: most of what a story does is to wait, for a server, a browser or a second to pass.
-const TESTS_PER_CORE: usize = 2;
 
 impl Run {
     fn arguments(self, only: Option<&str>) -> Vec<&str> {
@@ -243,10 +238,6 @@ fn run_tests(
     }
     if options.full {
         command.env("TRUCKRADAR_TEST_FULL", "1");
-    }
-    if env::var_os(THREADS).is_none() {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        command.env(THREADS, (cores * TESTS_PER_CORE).to_string());
     }
 
     let mut child = command
