@@ -93,6 +93,8 @@ pub struct AskedKey {
     pub networks: Option<Networks>,
     /// The grant of the Seller that the request names, if the key is a Platform's.
     pub grant: Option<GrantRecord>,
+    /// An epoch, read after all this: whoever knows everything up to it knows this too. 0 if there is no such key.
+    pub epoch: i64,
 }
 
 pub(super) fn digest_of(bytes: &[u8]) -> Result<KeyDigest, DbError> {
@@ -288,10 +290,12 @@ impl Db {
                 .fetch_optional(pool)
                 .await)?,
         };
+        let epoch = on_vital!(self, |pool| sqlx::query_scalar(EPOCH).fetch_one(pool).await)?;
         Ok(AskedKey {
             record: Some(record),
             networks,
             grant: grant.map(|grant| grant.record()),
+            epoch,
         })
     }
 }

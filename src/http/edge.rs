@@ -322,12 +322,7 @@ async fn admit(
         named: caller::named(request.headers()),
         from: client,
     };
-    // One snapshot for the lookup and the judgement; let go before anything else happens.
-    let verdict = verify::verify(
-        &asked,
-        &keys.revocation.snapshot(),
-        state.services.clock.boot(),
-    );
+    let verdict = keys.revocation.judge(&asked, &state.services.clock);
     let verdict = match (verdict, presented) {
         (Err(Refusal::CannotKnow), Presented::Key(digest)) => {
             keys.ask_primary(digest, &asked).await

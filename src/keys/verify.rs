@@ -152,15 +152,23 @@ pub fn verify(
     now: BootTime,
 ) -> Result<Caller, Refusal> {
     let digest = match request.presented {
-        Presented::Missing => return Err(Refusal::Missing),
-        Presented::Malformed => return Err(Refusal::Malformed),
         Presented::Key(digest) => digest,
+        Presented::Missing | Presented::Malformed => return unknowable(request),
     };
     let found = snapshot.get(&digest);
     if !snapshot.trust.holds(now) {
-        return Err(Refusal::CannotKnow);
+        return unknowable(request);
     }
     judge(found, request, snapshot)
+}
+
+/// What is said of a request by who may believe no table: what needs none is still answered.
+pub fn unknowable(request: &Request<'_>) -> Result<Caller, Refusal> {
+    Err(match request.presented {
+        Presented::Missing => Refusal::Missing,
+        Presented::Malformed => Refusal::Malformed,
+        Presented::Key(_) => Refusal::CannotKnow,
+    })
 }
 
 /// What else a decision about a key may need to know; a snapshot knows it, and so does the database.

@@ -294,6 +294,7 @@ async fn contract_told(db: &Db) {
             .await
             .expect("answers");
         assert_eq!(asked.record.map(|record| record.key), Some(key.id));
+        assert_eq!(asked.epoch, db.key_epoch().await.expect("answers"));
         asked.grant.map(|grant| (grant.seller, grant.live))
     };
     let granted = Some((scope.seller(), true));

@@ -148,6 +148,8 @@ impl Revocation {
         };
         self.table
             .replace(Snapshot::of_all(all, Trust::Lapsed, epoch));
+        // What the other history has shown is nothing of this one's.
+        self.shown.store(0, Ordering::Release);
         self.history_lost.store(false, Ordering::Relaxed);
         tracing::warn!(
             epoch,

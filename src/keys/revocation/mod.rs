@@ -39,7 +39,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -180,6 +180,9 @@ pub struct Revocation {
     waits: AtomicU64,
     /// Whether the database was seen to be behind this table: then the table is of a history that is no more.
     history_lost: AtomicBool,
+    /// The latest epoch of which the database has let an answer show something. The table says nothing before it knows that
+    /// too: a client that was told of a cut-over is not told afterwards that it has yet to come.
+    shown: AtomicI64,
     /// What the operator can watch.
     pub figures: Figures,
 }
@@ -212,6 +215,7 @@ impl Revocation {
             waiting: watch::Sender::default(),
             waits: AtomicU64::default(),
             history_lost: AtomicBool::default(),
+            shown: AtomicI64::default(),
             figures: Figures::default(),
         })
     }
@@ -224,6 +228,19 @@ impl Revocation {
     /// The current table and its trust, as one pair. Wait-free.
     pub fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.table.load()
+    }
+
+    /// Judges a request by this node's table: one snapshot for the lookup and the judgement. [`Refusal::CannotKnow`] where the
+    /// table may not be believed, or knows less than the database has been heard to say. Wait-free.
+    pub fn judge(&self, request: &Request<'_>, clock: &Clock) -> Result<Caller, Refusal> {
+        let snapshot = self.table.load();
+        // The clock is read after the snapshot: a pause between the two must not lengthen its trust.
+        let verdict = verify::verify(request, &snapshot, clock.boot());
+        // After the snapshot was taken, so that what was shown before this request began counts.
+        match snapshot.epoch < self.shown.load(Ordering::Acquire) {
+            true => verify::unknowable(request),
+            false => verdict,
+        }
     }
 
     /// Judges a request by the database itself, which found the table of this node past its trust. Each request asks for
@@ -243,7 +260,10 @@ impl Revocation {
         let answered = matches!(asked, Ok(Ok(_)));
         self.figures.asked_primary(answered);
         match asked {
-            Ok(Ok(asked)) => verify::judge(asked.record.as_ref(), request, &Asked(&asked)),
+            Ok(Ok(asked)) => {
+                self.shown.fetch_max(asked.epoch, Ordering::AcqRel);
+                verify::judge(asked.record.as_ref(), request, &Asked(&asked))
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a key could not be judged by the database");
                 Err(Refusal::CannotKnow)
@@ -446,7 +466,7 @@ mod tests {
         keys::{
             format::SecretKey,
             scope::OperatorAuthority,
-            verify::{Presented, Refusal, Request, verify},
+            verify::{Presented, Refusal, Request},
         },
     };
 
@@ -546,7 +566,7 @@ mod tests {
         let key = KeyId::new();
         let judge = || {
             let request = Request::of(Presented::Key(secret.digest()));
-            verify(&request, &revocation.snapshot(), clock.boot())
+            revocation.judge(&request, &clock)
         };
         let turn = revocation.turn(&clock).await;
         let scope = OperatorAuthority::assume().scope(seller.id);
@@ -582,5 +602,14 @@ mod tests {
         let (all, epoch) = db.key_table().await.expect("reads");
         assert_eq!(judge().is_ok(), all.put.len() == 1);
         assert_eq!(revocation.snapshot().epoch, epoch);
+
+        // What the database was heard to say of a later epoch is not unsaid by a table that has not come to it.
+        revocation.shown.store(epoch + 1, Ordering::Release);
+        assert_eq!(judge().err(), Some(Refusal::CannotKnow));
+        let malformed = Request::of(Presented::Malformed);
+        let refused = revocation.judge(&malformed, &clock);
+        assert_eq!(refused.err(), Some(Refusal::Malformed));
+        revocation.shown.store(epoch, Ordering::Release);
+        assert_eq!(judge().is_ok(), all.put.len() == 1);
     }
 }
