@@ -15,7 +15,6 @@ mod docs_examples;
 mod docs_security;
 mod fuzz;
 mod gitleaks;
-mod model;
 mod nodes;
 mod nodes_live;
 mod permissions;

@@ -50,6 +50,7 @@ const RANK: &[(&str, &[&str])] = &[
             "keys::revocation",
             "keys::revocation::cycle",
             "keys::revocation::figures",
+            "keys::revocation::receipt",
             "keys::revocation::roster",
             "keys::revocation::wait",
             "keys::ring",

@@ -25,13 +25,14 @@
 //! **Costs.** Two commits and a read per node and [`CYCLE_EVERY`]. While a node is dead and its row not yet swept, a change
 //! takes [`WAIT`]; where it died inside a write, a second more at most. No request waits for any of it.
 //!
-//! The protocol is also a model whose every state is searched, with mutants that must break it (`tests/model`).
+//! The protocol is also a model whose every state is searched, with mutants that must break it (`model/`).
 //!
 //! Never: an answer between commit and publication; a table that goes back; a table believed after a commit whose outcome is
 //! unknown, or beyond its own lease; a wall clock in any of this.
 
 mod cycle;
 mod figures;
+mod receipt;
 mod roster;
 mod wait;
 
@@ -44,11 +45,11 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 
 pub use self::{
     figures::{CycleOutcome, Figures, GoneNode},
+    receipt::{NodeOutcome, NodeReceipt, Receipt},
     roster::{ListedNode, ListedTrust, Roster},
     wait::{Waiting, Whom},
 };
@@ -61,7 +62,7 @@ use super::{
 use crate::{
     clock::{BootTime, Clock},
     db::{AskedKey, Db, DbError, NodeCard, ScopedTx},
-    ids::{NodeId, SellerId},
+    ids::SellerId,
 };
 
 /// The lease, L.
@@ -75,85 +76,6 @@ pub const WAIT: Duration = Duration::from_millis(2_400);
 pub const CYCLE_EVERY: Duration = Duration::from_millis(500);
 /// How long a request waits for the primary where the node's own table may not be believed.
 const PRIMARY_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What a change of keys can say for itself: which epoch it made, and which nodes obey it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Receipt {
-    /// The revocation epoch that the change made, or found where it had nothing to do.
-    pub epoch: i64,
-    /// From the start of the act to the moment it was obeyed everywhere, in milliseconds.
-    pub elapsed_ms: f64,
-    /// Every node that was listed when the change was committed.
-    pub nodes: Vec<NodeReceipt>,
-    /// Whether the database did not list the nodes for as long as any older trust could last; then none is named.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub unlisted: bool,
-}
-
-impl Receipt {
-    /// Where the change is obeyed, and how it came to be, after a verb such as "dead": "on 3 of 3 nodes after 7 ms: 2 confirmed
-    /// it, the trust of b ran out".
-    pub fn in_words(&self) -> String {
-        let ms = self.elapsed_ms.ceil();
-        let n = self.nodes.len();
-        if self.unlisted {
-            return format!(
-                "on every node after {ms:.0} ms: the database did not say which there are, and any older trust ran out"
-            );
-        }
-        if n == 0 {
-            return format!("after {ms:.0} ms, while no server was listed");
-        }
-        let plural = if n == 1 { "" } else { "s" };
-        let obeyed = format!("on {n} of {n} node{plural} after {ms:.0} ms");
-        let out: Vec<String> = self
-            .nodes
-            .iter()
-            .filter(|node| node.outcome == NodeOutcome::TrustRanOut)
-            .map(NodeReceipt::called)
-            .collect();
-        match (n - out.len(), out.as_slice()) {
-            (_, []) => obeyed,
-            (0, _) => format!("{obeyed}: the trust of {} ran out", out.join(", ")),
-            (confirmed, _) => format!(
-                "{obeyed}: {confirmed} confirmed it, the trust of {} ran out",
-                out.join(", ")
-            ),
-        }
-    }
-}
-
-/// How one node came to obey a change.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct NodeReceipt {
-    /// The node.
-    pub node: NodeId,
-    /// What people call it; empty in receipts from before it had a name.
-    #[serde(default)]
-    pub name: String,
-    /// Whether it said so, or its trust in older knowledge ran out.
-    pub outcome: NodeOutcome,
-}
-
-impl NodeReceipt {
-    /// By what people tell it from others.
-    fn called(&self) -> String {
-        match self.name.is_empty() {
-            true => self.node.to_string(),
-            false => self.name.clone(),
-        }
-    }
-}
-
-/// See [`NodeReceipt`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NodeOutcome {
-    /// It confirmed that it judges by the new keys.
-    Confirmed,
-    /// It did not answer, or has ended, and by now can trust nothing older than the change.
-    TrustRanOut,
-}
 
 /// Which database the rule is kept on, and so how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -462,7 +384,7 @@ mod tests {
     use crate::{
         accounts::{AccountKind, Plan},
         db::{DbUrl, NewSeller},
-        ids::{KeyId, SellerId},
+        ids::{KeyId, NodeId, SellerId},
         keys::{
             format::SecretKey,
             scope::OperatorAuthority,
@@ -479,63 +401,14 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_receipt_names_whose_trust_ran_out_and_says_no_more_than_it_knows() {
-        use NodeOutcome::{Confirmed, TrustRanOut};
-        let words = |nodes: &[(&str, NodeOutcome)], unlisted| {
-            let nodes = nodes.iter().map(|(name, outcome)| NodeReceipt {
-                node: NodeId::new(),
-                name: (*name).to_owned(),
-                outcome: *outcome,
-            });
-            let receipt = Receipt {
-                epoch: 4,
-                elapsed_ms: 6.2,
-                nodes: nodes.collect(),
-                unlisted,
-            };
-            receipt.in_words()
-        };
-        let one = words(&[("a", Confirmed)], false);
-        assert_eq!(one, "on 1 of 1 node after 7 ms");
-        let both = words(&[("a", Confirmed), ("b", Confirmed)], false);
-        assert_eq!(both, "on 2 of 2 nodes after 7 ms");
-        let late = words(&[("a", Confirmed), ("b", TrustRanOut)], false);
-        assert_eq!(
-            late,
-            "on 2 of 2 nodes after 7 ms: 1 confirmed it, the trust of b ran out"
-        );
-        let none = words(&[("a", TrustRanOut), ("b", TrustRanOut)], false);
-        assert_eq!(
-            none,
-            "on 2 of 2 nodes after 7 ms: the trust of a, b ran out"
-        );
-        assert!(words(&[], false).ends_with("while no server was listed"));
-        assert!(!words(&[], true).contains("no server"));
-        // Receipts are kept for as long as the audit log.
-        let old = r#"{"epoch":1,"elapsed_ms":1.0,"nodes":[]}"#;
-        let old: Receipt = serde_json::from_str(old).expect("is read");
-        assert!(!old.unlisted);
-        assert_eq!(
-            serde_json::to_string(&old).expect("is written"),
-            r#"{"epoch":1,"elapsed_ms":1.0,"nodes":[]}"#
-        );
-    }
-
-    #[test]
-    fn who_is_waited_for_is_named_with_a_limit_that_is_rounded_up() {
-        let told = |whom| Waiting::of(whom, BootTime(5_000_000)).in_words(BootTime(2_850_000));
-        let words = |nodes: &[&str]| {
-            let nodes = nodes.iter().map(|name| (*name).to_owned());
-            told(Whom::Nodes(nodes.collect()))
-        };
-        assert_eq!(
-            words(&["b"]),
-            "Waiting for the node b, which does not answer, 2.2 s at most."
-        );
-        assert!(words(&["b", "c"]).contains("nodes b, c, which do not answer"));
-        assert!(told(Whom::Roster).contains("the database to name the nodes, 2.2 s at most"));
-        assert!(told(Whom::Writes).contains("for writes that are under way, 2.2 s"));
+    fn new_seller() -> NewSeller {
+        NewSeller {
+            id: SellerId::new(),
+            slug: "lone-star".parse().expect("a slug"),
+            name: "Lone Star".into(),
+            plan: Plan::Starter,
+            kind: AccountKind::Seller,
+        }
     }
 
     /// A change is dropped in the middle of its commit: nobody knows whether it took place. The table must not be believed
@@ -548,13 +421,7 @@ mod tests {
             .expect("opens");
         db.migrate().await.expect("migrates");
         let clock = Clock::system();
-        let seller = NewSeller {
-            id: SellerId::new(),
-            slug: "lone-star".parse().expect("a slug"),
-            name: "Lone Star".into(),
-            plan: Plan::Starter,
-            kind: AccountKind::Seller,
-        };
+        let seller = new_seller();
         let mut tx = db.begin().await.expect("begins");
         tx.insert_seller(&seller, clock.now())
             .await
@@ -602,14 +469,66 @@ mod tests {
         let (all, epoch) = db.key_table().await.expect("reads");
         assert_eq!(judge().is_ok(), all.put.len() == 1);
         assert_eq!(revocation.snapshot().epoch, epoch);
+    }
 
-        // What the database was heard to say of a later epoch is not unsaid by a table that has not come to it.
-        revocation.shown.store(epoch + 1, Ordering::Release);
-        assert_eq!(judge().err(), Some(Refusal::CannotKnow));
+    /// The database is heard to say what the table has not come to yet. From then on the table says nothing, or a client that
+    /// was told of a cut-over would be told that it has yet to come.
+    #[tokio::test]
+    async fn what_the_database_was_heard_to_say_is_not_unsaid_by_an_older_table() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = DbUrl::Sqlite(folder.path().join("t.db"));
+        let db = Db::open(&url).await.expect("opens");
+        db.migrate().await.expect("migrates");
+        let clock = Clock::system();
+        let seller = new_seller();
+        let mut tx = db.begin().await.expect("begins");
+        let inserted = tx.insert_seller(&seller, clock.now()).await;
+        inserted.expect("inserts");
+        tx.commit().await.expect("commits");
+        let scope = OperatorAuthority::assume().scope(seller.id);
+        let secret = SecretKey::generate().expect("randomness");
+        let mut tx = db.begin_change(scope).await.expect("begins");
+        tx.insert_live_key(
+            KeyId::new(),
+            secret.digest(),
+            secret.hint(),
+            "test",
+            clock.now(),
+        )
+        .await
+        .expect("inserts");
+        tx.seal().await.expect("seals");
+        tx.commit().await.expect("commits");
+
+        let loaded = Revocation::load(&db, Some(card())).await.expect("loads");
+        let revocation = Revocation {
+            rule: Rule::Leases,
+            ..loaded
+        };
+        let request = Request::of(Presented::Key(secret.digest()));
+        assert!(revocation.judge(&request, &clock).is_ok());
+        let mut tx = db.begin_change(scope).await.expect("begins");
+        let ended = tx.end_live_key("expired", None, clock.now()).await;
+        ended.expect("ends");
+        let epoch = tx.seal().await.expect("seals");
+        tx.commit().await.expect("commits");
+        // Nobody was told yet: the change has not returned.
+        assert!(revocation.judge(&request, &clock).is_ok());
+        let asked = revocation.ask_primary(&db, secret.digest(), &request).await;
+        assert!(matches!(asked, Err(Refusal::Revoked(_))), "{asked:?}");
+        let from_memory = revocation.judge(&request, &clock);
+        assert_eq!(from_memory.err(), Some(Refusal::CannotKnow));
         let malformed = Request::of(Presented::Malformed);
         let refused = revocation.judge(&malformed, &clock);
         assert_eq!(refused.err(), Some(Refusal::Malformed));
-        revocation.shown.store(epoch, Ordering::Release);
-        assert_eq!(judge().is_ok(), all.put.len() == 1);
+        // Once the table has come to it, it is believed again.
+        let changes = db.key_changes(epoch - 1).await.expect("answers");
+        let change = changes.for_table(|_| Vec::new());
+        revocation.table.apply(&change, epoch);
+        let from_memory = revocation.judge(&request, &clock);
+        assert!(
+            matches!(from_memory, Err(Refusal::Revoked(_))),
+            "{from_memory:?}"
+        );
     }
 }

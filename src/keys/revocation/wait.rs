@@ -233,3 +233,24 @@ async fn within<T>(until: BootTime, clock: &Clock, work: impl Future<Output = T>
     let left = until.since(clock.boot());
     tokio::time::timeout(left, work).await.ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_waited_for_is_named_with_a_limit_that_is_rounded_up() {
+        let told = |whom| Waiting::of(whom, BootTime(5_000_000)).in_words(BootTime(2_850_000));
+        let words = |nodes: &[&str]| {
+            let nodes = nodes.iter().map(|name| (*name).to_owned());
+            told(Whom::Nodes(nodes.collect()))
+        };
+        assert_eq!(
+            words(&["b"]),
+            "Waiting for the node b, which does not answer, 2.2 s at most."
+        );
+        assert!(words(&["b", "c"]).contains("nodes b, c, which do not answer"));
+        assert!(told(Whom::Roster).contains("the database to name the nodes, 2.2 s at most"));
+        assert!(told(Whom::Writes).contains("for writes that are under way, 2.2 s"));
+    }
+}

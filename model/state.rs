@@ -78,6 +78,8 @@ pub struct Request {
     pub returned: u8,
     /// The pair that was current then.
     pub pair: Pair,
+    /// What this process had said by then: see [`Process::said`].
+    pub said: u8,
 }
 
 /// A process, and what the database holds of it.
@@ -97,6 +99,8 @@ pub struct Process {
     pub unmoved: u8,
     pub late: Option<Late>,
     pub request: Option<Request>,
+    /// The latest epoch of which an answer of the primary was told to who asked this process.
+    pub said: u8,
     /// Of mutants: a sweep has found the row due, and will delete it.
     pub selected: bool,
     /// Of mutants: the row has the counter with which rows begin.
@@ -120,6 +124,7 @@ impl Process {
             unmoved: 0,
             late: None,
             request: None,
+            said: 0,
             selected: false,
             first_counter: false,
             shared: None,
@@ -157,6 +162,8 @@ pub struct Accepted {
     pub key: Key,
     /// That of the request.
     pub returned: u8,
+    /// That of the request.
+    pub said: u8,
     /// By its own read of the primary, not by a table in memory.
     pub by_primary: bool,
 }
@@ -230,6 +237,8 @@ pub enum Action {
     /// The pair's trust has run out. The request's own read of the primary takes place, and the key that is live there is
     /// accepted.
     AcceptByPrimary(usize),
+    /// The same, and what the primary says of its keys is told; requests follow.
+    Tell(usize),
     /// Of mutants: an earlier request's read of the primary takes place, and its answer is on its way.
     ReadForAll(usize),
 }

@@ -6,10 +6,10 @@ use stateright::{Checker, Model, Property};
 
 use super::{
     clocks::{COARSE, FINE},
-    protocol::{Bounds, Losses, Protocol, RULE},
+    protocol::{Bounds, Losses, Protocol, RULE, SAID},
     state::{Key, Life, Process, Stage, State},
 };
-use crate::support::full;
+use crate::full;
 
 /// Sees every state, and returns how many there are. The rule must hold in each, and each thing that should be possible must be
 /// found.
@@ -17,6 +17,9 @@ pub fn search_to_the_end(protocol: Protocol) -> usize {
     let (bounds, possible) = (protocol.bounds, (protocol.possible)());
     let search = protocol.checker().threads(2).spawn_bfs().join();
     search.assert_no_discovery(RULE);
+    if bounds.told {
+        search.assert_no_discovery(SAID);
+    }
     for property in possible {
         search.assert_any_discovery(property.name);
     }
@@ -37,6 +40,7 @@ const ONE_NODE: Bounds = Bounds {
     ends: true,
     losses: Losses::LostOrLate,
     early_requests: false,
+    told: false,
 };
 /// Two nodes, and all that can happen to them through one change.
 const TWO_NODES: Bounds = Bounds {
@@ -49,6 +53,13 @@ const TWO_NODES: Bounds = Bounds {
 const ONE_NODE_FINE: Bounds = Bounds {
     timing: FINE,
     processes: 1,
+    ..TWO_NODES
+};
+
+/// One node, and all that can happen to it through one change of which its requests learn from the primary.
+const ONE_NODE_THAT_TELLS: Bounds = Bounds {
+    processes: 1,
+    told: true,
     ..TWO_NODES
 };
 
@@ -79,6 +90,7 @@ const SHORT: &[(Bounds, usize)] = &[
     (ONE_NODE, 718_143),
     (TWO_NODES, 1_640_219),
     (ONE_NODE_FINE, 91_728),
+    (ONE_NODE_THAT_TELLS, 67_142),
 ];
 const LONG: &[(Bounds, usize)] = &[
     (THREE_NODES, 9_478_094),

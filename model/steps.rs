@@ -37,7 +37,12 @@ impl Protocol {
                 state.processes[at].request = Some(Request {
                     returned: state.returned,
                     pair: state.processes[at].pair,
+                    said: state.processes[at].said,
                 });
+            }
+            Action::Tell(at) => {
+                state.processes[at].request = None;
+                state.processes[at].said = state.epoch;
             }
             Action::Accept(at) => accept(state, at, false),
             Action::AcceptByPrimary(at) => accept(state, at, true),
@@ -290,6 +295,10 @@ impl Protocol {
             if self.is_harmless(process) {
                 process.pair.t0 = self.clocks.lapsed;
                 process.t0 = self.clocks.lapsed;
+                // A request under way may still have the table of before.
+                if process.request.is_none() {
+                    process.said = 0;
+                }
             }
             if self.is_done(process) {
                 process.cycle = Cycle::Idle;
@@ -367,7 +376,12 @@ fn delete_row(holder: &mut Process) {
 
 fn accept(state: &mut State, at: usize, by_primary: bool) {
     let process = &state.processes[at];
-    let Some(Request { returned, pair }) = process.request else {
+    let Some(Request {
+        returned,
+        pair,
+        said,
+    }) = process.request
+    else {
         return;
     };
     let by_table = pair.table.map_or(state.epoch, |table| table.live);
@@ -378,6 +392,7 @@ fn accept(state: &mut State, at: usize, by_primary: bool) {
     state.accepted = Some(Accepted {
         key,
         returned,
+        said,
         by_primary,
     });
 }

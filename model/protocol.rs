@@ -13,6 +13,10 @@ use super::{
 /// The rule's name among the properties.
 pub const RULE: &str = "no key is accepted that was dead when the request was invoked";
 
+/// The name of what holds besides, while a change has yet to return: a process that has given the database's answer out does
+/// not accept afterwards, from memory, what that answer had refused.
+pub const SAID: &str = "no process unsays what the database said through it";
+
 /// How much of the world a search has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
@@ -28,6 +32,8 @@ pub struct Bounds {
     pub losses: Losses,
     /// Whether requests are invoked before any change has returned. They cannot break the rule, but show what is possible.
     pub early_requests: bool,
+    /// Whether a request that the primary answered is followed by others.
+    pub told: bool,
 }
 
 /// What becomes of what is on its way.
@@ -108,10 +114,14 @@ impl Protocol {
     }
 
     /// Whether a request could break the rule if it were invoked now: by a table that has no key that is good enough. The
-    /// primary's answer is never older than the request.
+    /// primary's answer is never older than the request. Where answers are told, one that says more than the table is of
+    /// interest too, as is what follows it.
     fn may_harm(&self, state: &State, process: &Process) -> bool {
         let table = process.pair.table;
-        table.is_some_and(|table| table.live < state.returned)
+        match self.bounds.told {
+            true => table.is_none_or(|table| table.live < state.epoch),
+            false => table.is_some_and(|table| table.live < state.returned),
+        }
     }
 
     fn may_sweep(&self, state: &State, process: &Process) -> bool {
@@ -165,7 +175,8 @@ impl Protocol {
         let process = &state.processes[at];
         let others = || state.processes.iter().any(|p| p.request.is_some());
         match process.request {
-            None if others() || state.returned == 0 && !self.bounds.early_requests => {}
+            None if others() => {}
+            None if state.returned == 0 && !self.bounds.early_requests && !self.bounds.told => {}
             None if self.reduced && !self.may_harm(state, process) => {}
             None => actions.push(Action::Invoke(at)),
             Some(request) => {
@@ -173,12 +184,19 @@ impl Protocol {
                     Some(Mutant::LaterTrust) => process.pair.t0,
                     _ => request.pair.t0,
                 };
-                let has_table = request.pair.table.is_some();
-                if has_table && self.clocks.may_hold(judged_by) {
+                // The table says nothing before it knows what the database was heard to say.
+                let table = request.pair.table;
+                let table = table.filter(|table| {
+                    table.epoch >= process.said || self.is(Mutant::BelieveOlderThanSaid)
+                });
+                if table.is_some() && self.clocks.may_hold(judged_by) {
                     actions.push(Action::Accept(at));
                 }
-                if !has_table || self.clocks.may_have_lapsed(judged_by) {
+                if table.is_none() || self.clocks.may_have_lapsed(judged_by) {
                     actions.push(Action::AcceptByPrimary(at));
+                    if self.bounds.told {
+                        actions.push(Action::Tell(at));
+                    }
                 }
             }
         }
@@ -271,6 +289,13 @@ impl Model for Protocol {
                 .is_none_or(|accepted| accepted.key >= accepted.returned)
         });
         let mut properties = vec![rule];
+        if self.bounds.told {
+            properties.push(Property::always(SAID, |_: &Self, state: &State| {
+                state
+                    .accepted
+                    .is_none_or(|accepted| accepted.key >= accepted.said)
+            }));
+        }
         properties.extend((self.possible)());
         properties
     }

@@ -1,16 +1,17 @@
-//! The protocol with one thing wrong at a time: every one is caught, by the shortest story of how it lets a dead key in.
+//! The protocol with one thing wrong at a time: every one is caught, by the shortest story of how it lets a dead key in,
+//! or unsays what the database said.
 //!
 //! Never: a mutant in bounds in which the protocol itself is not searched to the end.
 
-use stateright::{Checker, Model};
+use stateright::{Checker, HasDiscoveries, Model};
 
 use super::{
     clocks::COARSE,
     honest::search_to_the_end,
-    protocol::{Bounds, Losses, Protocol, RULE},
+    protocol::{Bounds, Losses, Protocol, RULE, SAID},
     state::Action::{self, *},
 };
-use crate::support::full;
+use crate::full;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mutant {
@@ -48,6 +49,8 @@ pub enum Mutant {
     EpochAfterKeys,
     /// A change that finds nothing to do returns.
     NoOpReturnsAtOnce,
+    /// A table is believed that knows less than the database was heard to say.
+    BelieveOlderThanSaid,
 }
 
 /// One process, one change, and nothing fails: most mutants need no more.
@@ -59,6 +62,7 @@ const SMALL: Bounds = Bounds {
     ends: false,
     losses: Losses::Lost,
     early_requests: false,
+    told: false,
 };
 const TWO_PROCESSES: Bounds = Bounds {
     processes: 2,
@@ -76,6 +80,10 @@ const THREE_CHANGES: Bounds = Bounds {
 const WITH_NO_OPS: Bounds = Bounds {
     no_ops: true,
     ..TWO_CHANGES
+};
+const WITH_ANSWERS_TOLD: Bounds = Bounds {
+    told: true,
+    ..SMALL
 };
 const WITH_LATE: Bounds = Bounds {
     losses: Losses::LostOrLate,
@@ -335,6 +343,21 @@ const CASES: &[Case] = &[
         11,
         &[Publish(0), Commit(0), FindNothing(1), Invoke(0), Accept(0)],
     ),
+    // A request that finds no trust yet asks the database, and is told of the change; the next one finds trust in the table.
+    (
+        Mutant::BelieveOlderThanSaid,
+        WITH_ANSWERS_TOLD,
+        12,
+        &[
+            Read(0),
+            Invoke(0),
+            Publish(0),
+            Commit(0),
+            Tell(0),
+            Invoke(0),
+            Accept(0),
+        ],
+    ),
 ];
 
 /// It takes three changes, which is too many states for the short form.
@@ -367,12 +390,20 @@ fn cases() -> impl Iterator<Item = &'static Case> {
     CASES.iter().chain(long)
 }
 
-/// The actions of the shortest story in which a dead key is accepted.
+/// What a mutant breaks.
+fn broken_by(mutant: Mutant) -> &'static str {
+    match mutant {
+        Mutant::BelieveOlderThanSaid => SAID,
+        _ => RULE,
+    }
+}
+
+/// The actions of the shortest story in which a dead key is accepted, or one that was said to be.
 fn caught(mutant: Mutant, bounds: Bounds) -> Vec<Action> {
-    // On one thread the search goes by length. It ends with the first story, as the rule is all that is looked for.
+    // On one thread the search goes by length.
     let search = Protocol::mutated(bounds, mutant).checker().threads(1);
-    let search = search.spawn_bfs().join();
-    let story = search.discovery(RULE);
+    let search = search.finish_when(HasDiscoveries::Any).spawn_bfs().join();
+    let story = search.discovery(broken_by(mutant));
     let story = story.unwrap_or_else(|| panic!("{mutant:?} is not caught"));
     println!("{mutant:?}: {} states", search.unique_state_count());
     story.into_actions()
@@ -410,7 +441,8 @@ fn what_is_left_out_as_harmless_hides_no_mutant() {
             ..Protocol::mutated(*bounds, *mutant)
         };
         let search = reduced.checker().spawn_bfs().join();
-        assert!(search.discovery(RULE).is_some(), "{mutant:?}");
+        let is_caught = search.discovery(broken_by(*mutant)).is_some();
+        assert!(is_caught, "{mutant:?}");
     }
 }
 

@@ -5,6 +5,9 @@
 //! makes way for the next, and what accepts a dead key refuses the one that took its place, so the same search shows that the
 //! new key is accepted by every node that judges from memory.
 //!
+//! Besides, in searches of their own: **a process that has answered by what the database said does not unsay it from memory.** So a
+//! client that was told of a cut-over is not told afterwards that it has yet to come.
+//!
 //! What is searched, and why that is enough:
 //!
 //! - **Orders.** Each step of a cycle and of a change is one transaction of the database or one act of a process; every order
@@ -15,7 +18,8 @@
 //!   their row back. A node that restarts is another process, with another id. So is a second one at the same address.
 //! - **Clocks.** See `clocks`: each reading of a clock may be off by the whole allowance, to either side.
 //! - **Requests.** They change nothing, so one is enough: what one of many would show, it shows when it is the one. It loads a
-//!   pair when it is invoked, and is judged later. Loading later would show it a later table.
+//!   pair when it is invoked, and is judged later. Loading later would show it a later table. Where answers are told, one may
+//!   follow another.
 //! - **What is left out on the way.** Which of two processes is which; a request whose table is new enough; what a process does
 //!   once it knows of the last change and has said so. `protocol` has the reasons, and `mutants` tries that they hide none.
 //! - **The end.** Nothing counts without end, so the states are finitely many and the search ends when it has seen them all,
@@ -29,6 +33,11 @@
 //! that lacks a commit, which the rule assumes away.
 //!
 //! Never: a step that looks at what its doer cannot see; a mutant that differs from the protocol in more than its one point.
+
+/// Whether the long forms were asked for: `cargo xtask test --full`.
+fn full() -> bool {
+    std::env::var_os("TRUCKRADAR_TEST_FULL").is_some()
+}
 
 mod clocks;
 mod honest;
