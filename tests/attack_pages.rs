@@ -4,6 +4,7 @@
 
 mod content;
 mod cross_site;
+mod forgotten;
 mod guesses;
 mod kept_by_browsers;
 mod limits;

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use truckradar::keys::format::SecretKey;
 
 use crate::support::{
-    binary::{PASSWORD, Place, Served, program},
+    binary::{PASSWORD, Place, Served, fed, program},
     client::{raw_get, raw_request},
     fixtures::{VIN, record},
     person::{Person, words_of},
@@ -228,20 +228,11 @@ impl Drop for Running {
 
 /// What a shell makes of a text, as if it had been pasted.
 fn paste(text: &str, stdin: &str, folder: &Path) -> Ran {
-    let mut child = Command::new("sh")
-        .args(["-c", text])
+    let mut sh = Command::new("sh");
+    sh.args(["-c", text])
         .current_dir(folder)
-        .env_remove("TRUCKRADAR_DATABASE")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("sh runs");
-    let mut pipe = child.stdin.take().expect("piped");
-    // It may want no input, and be gone by now.
-    let _ = pipe.write_all(stdin.as_bytes());
-    drop(pipe);
-    Ran::of(child.wait_with_output().expect("ends"))
+        .env_remove("TRUCKRADAR_DATABASE");
+    Ran::of(fed(&mut sh, stdin))
 }
 
 /// The command in a text for people that begins with this word: from its indented line to the next blank one.

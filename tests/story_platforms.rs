@@ -600,14 +600,7 @@ async fn whoever_is_invited_to_own_a_dealer_account_is_told_which_platforms_act_
     let smtp = Smtp::start();
     let url = smtp.url();
     let place = Place::new();
-    let served = place.serve(&[
-        "--smtp-url",
-        &url,
-        "--mail-from",
-        "keys@market.example",
-        "--public-url",
-        "https://truckradar.example",
-    ]);
+    let served = place.serve_with_mails(&smtp);
     create_platform(&place, "feedhub");
     let client = Client::new(served.api, Some(&platform_key(&place, "feedhub")));
     let founded = json!({"slug": "founded", "name": "Founded"});

@@ -55,6 +55,34 @@ struct Stage {
 }
 
 impl Stage {
+    fn new(first: String) -> Self {
+        Self {
+            keys: RwLock::new(Keys {
+                made: vec![first],
+                live: 0,
+            }),
+            calls: Mutex::default(),
+            over: AtomicBool::new(false),
+            next_vin: AtomicU64::new(1),
+        }
+    }
+
+    /// Awaits some writes. The clients' calls are awaited by their number, not by a time.
+    async fn some_writes(&self) {
+        let before = self.next_vin.load(Ordering::Relaxed);
+        while self.next_vin.load(Ordering::Relaxed) < before + WRITES_AFTER_EACH_ACT {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Ends the clients.
+    async fn close(&self, mut clients: tokio::task::JoinSet<()>) {
+        self.over.store(true, Ordering::Release);
+        while let Some(client) = clients.join_next().await {
+            client.expect("no client failed");
+        }
+    }
+
     /// The live key half of the time, else the newest, which is staged or was a moment ago, or one of longer ago.
     fn pick(&self, turn: usize) -> (usize, String) {
         let keys = self.keys.read().expect("not poisoned");
@@ -141,6 +169,25 @@ impl History {
         }
     }
 
+    /// What is wrong with the calls, when all is over, and what became of the keys.
+    async fn verdict(
+        self,
+        calls: &[Call],
+        database: &mut AnyConnection,
+    ) -> (Vec<Life>, Vec<String>) {
+        let Self {
+            lives, mut landed, ..
+        } = self;
+        for (key, landed) in landed.iter_mut().enumerate() {
+            landed.at_end = rows_of(database, key).await;
+            if lives[key].dead.is_none() {
+                landed.at_return = landed.at_end;
+            }
+        }
+        let broken = judge(calls, &lives, &landed);
+        (lives, broken)
+    }
+
     /// The keys that an act kills.
     fn dying(&self, act: KeyAct) -> impl Iterator<Item = usize> + use<> {
         // One that died without another in its place dies once.
@@ -196,15 +243,7 @@ async fn no_dead_or_staged_key_is_accepted_and_no_write_of_one_lands_through_200
         200
     );
 
-    let stage = Arc::new(Stage {
-        keys: RwLock::new(Keys {
-            made: vec![first],
-            live: 0,
-        }),
-        calls: Mutex::default(),
-        over: AtomicBool::new(false),
-        next_vin: AtomicU64::new(1),
-    });
+    let stage = Arc::new(Stage::new(first));
     let mut clients = tokio::task::JoinSet::new();
     for number in 0..8 {
         clients.spawn(hammer(Arc::clone(&stage), client.clone(), number, false));
@@ -251,16 +290,9 @@ async fn no_dead_or_staged_key_is_accepted_and_no_write_of_one_lands_through_200
             keys.live = history.live;
             assert_eq!(keys.made.len(), history.lives.len());
         }
-        // The clients' calls are awaited by their number, not by a time.
-        let before = stage.next_vin.load(Ordering::Relaxed);
-        while stage.next_vin.load(Ordering::Relaxed) < before + WRITES_AFTER_EACH_ACT {
-            tokio::task::yield_now().await;
-        }
+        stage.some_writes().await;
     }
-    stage.over.store(true, Ordering::Release);
-    while let Some(client) = clients.join_next().await {
-        client.expect("no client failed");
-    }
+    stage.close(clients).await;
 
     // Dead is dead for ever: each key once more, after all is over.
     let mut calls = std::mem::take(&mut *stage.calls.lock().expect("not poisoned"));
@@ -270,16 +302,7 @@ async fn no_dead_or_staged_key_is_accepted_and_no_write_of_one_lands_through_200
         let request = client.request(Method::GET, "/api/v1/key");
         calls.push(call(&client, key, false, request).await);
     }
-    let History {
-        lives, mut landed, ..
-    } = history;
-    for (key, landed) in landed.iter_mut().enumerate() {
-        landed.at_end = rows_of(&mut database, key).await;
-        if lives[key].dead.is_none() {
-            landed.at_return = landed.at_end;
-        }
-    }
-    let broken = judge(&calls, &lives, &landed);
+    let (lives, broken) = history.verdict(&calls, &mut database).await;
     assert!(
         broken.is_empty(),
         "{} of {} calls, such as:\n{}",
@@ -378,34 +401,20 @@ async fn no_key_that_github_found_is_accepted_once_github_is_answered() {
         client.post("/api/v1/inventory", &record(VIN)).await.status,
         200
     );
-    let stage = Arc::new(Stage {
-        keys: RwLock::new(Keys {
-            made: vec![first],
-            live: 0,
-        }),
-        calls: Mutex::default(),
-        over: AtomicBool::new(false),
-        next_vin: AtomicU64::new(1),
-    });
+    let stage = Arc::new(Stage::new(first));
     let mut clients = tokio::task::JoinSet::new();
     for (number, node) in (0..6).zip(nodes.iter().cycle()) {
         let client = Client::new(node.api, None);
         clients.spawn(hammer(Arc::clone(&stage), client, number, number >= 3));
     }
     let mut database = place.look_inside().await;
-    let writes = async || {
-        let before = stage.next_vin.load(Ordering::Relaxed);
-        while stage.next_vin.load(Ordering::Relaxed) < before + WRITES_AFTER_EACH_ACT {
-            tokio::task::yield_now().await;
-        }
-    };
     for (round, node) in (0..rounds).zip(nodes.iter().cycle()) {
         // Every other time there is a next key, which dies with the live one.
         if round % 2 == 1 {
             let (key, span) = make(Prepare).await;
             history.add(Prepare, span);
             stage.keys.write().expect("not poisoned").made.push(key);
-            writes().await;
+            stage.some_writes().await;
         }
         if let Some(staged) = history.staged {
             history.landed[staged].while_staged = rows_of(&mut database, staged).await;
@@ -422,7 +431,7 @@ async fn no_key_that_github_found_is_accepted_once_github_is_answered() {
             history.landed[key].at_return = rows_of(&mut database, key).await;
         }
         history.add(Expire, Span { invoked, returned });
-        writes().await;
+        stage.some_writes().await;
         let (key, span) = make(Generate).await;
         history.add(Generate, span);
         {
@@ -430,23 +439,11 @@ async fn no_key_that_github_found_is_accepted_once_github_is_answered() {
             keys.made.push(key);
             keys.live = history.live;
         }
-        writes().await;
+        stage.some_writes().await;
     }
-    stage.over.store(true, Ordering::Release);
-    while let Some(client) = clients.join_next().await {
-        client.expect("no client failed");
-    }
+    stage.close(clients).await;
     let calls = std::mem::take(&mut *stage.calls.lock().expect("not poisoned"));
-    let History {
-        lives, mut landed, ..
-    } = history;
-    for (key, landed) in landed.iter_mut().enumerate() {
-        landed.at_end = rows_of(&mut database, key).await;
-        if lives[key].dead.is_none() {
-            landed.at_return = landed.at_end;
-        }
-    }
-    let broken = judge(&calls, &lives, &landed);
+    let (_, broken) = history.verdict(&calls, &mut database).await;
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     let used: HashSet<_> = calls
         .iter()

@@ -377,10 +377,7 @@ macro_rules! assert_append_only {
 
 #[tokio::test]
 async fn sqlite_itself_refuses_to_change_the_log() {
-    let folder = tempfile::Builder::new()
-        .prefix("tr-")
-        .tempdir()
-        .expect("a temporary folder");
+    let folder = folder();
     let file = folder.path().join("t.db");
     let db = Db::open(&DbUrl::Sqlite(file.clone())).await.expect("opens");
     one_entry(&db).await;

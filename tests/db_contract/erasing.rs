@@ -459,10 +459,7 @@ async fn some_entries(db: &Db) -> (UserId, UserId) {
 
 #[tokio::test]
 async fn sqlite_itself_lets_an_erasure_pass_and_nothing_else() {
-    let folder = tempfile::Builder::new()
-        .prefix("tr-")
-        .tempdir()
-        .expect("a temporary folder");
+    let folder = folder();
     let file = folder.path().join("t.db");
     let db = Db::open(&DbUrl::Sqlite(file.clone())).await.expect("opens");
     let (ann, zoe) = some_entries(&db).await;

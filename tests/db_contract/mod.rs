@@ -55,8 +55,10 @@ mod erasing;
 mod fence;
 mod keys;
 mod leaks;
+mod links;
 mod listings;
 mod mail;
+mod member_fence;
 mod nodes;
 mod people;
 mod platforms;
@@ -64,13 +66,16 @@ mod ring;
 mod schema;
 mod second_factor;
 mod sellers;
+mod sessions;
 mod usage;
 
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("tr-").tempdir();
+    folder.expect("a temporary folder")
+}
+
 async fn on_sqlite(contract: impl AsyncFnOnce(&Db)) {
-    let folder = tempfile::Builder::new()
-        .prefix("tr-")
-        .tempdir()
-        .expect("a temporary folder");
+    let folder = folder();
     let url = DbUrl::Sqlite(folder.path().join("t.db"));
     let db = Db::open(&url).await.expect("opens");
     contract(&db).await;
@@ -355,8 +360,10 @@ fn every_public_method_of_the_database_has_a_contract() {
         include_str!("fence.rs"),
         include_str!("keys.rs"),
         include_str!("leaks.rs"),
+        include_str!("links.rs"),
         include_str!("listings.rs"),
         include_str!("mail.rs"),
+        include_str!("member_fence.rs"),
         include_str!("nodes.rs"),
         include_str!("people.rs"),
         include_str!("platforms.rs"),
@@ -364,6 +371,7 @@ fn every_public_method_of_the_database_has_a_contract() {
         include_str!("schema.rs"),
         include_str!("second_factor.rs"),
         include_str!("sellers.rs"),
+        include_str!("sessions.rs"),
         include_str!("usage.rs"),
     ];
     let mut seen = 0;

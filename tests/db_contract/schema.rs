@@ -64,10 +64,7 @@ async fn contract_checkpoint(db: &Db) {
 
 #[tokio::test]
 async fn a_checkpoint_moves_the_write_ahead_log_into_the_sqlite_file() {
-    let folder = tempfile::Builder::new()
-        .prefix("tr-")
-        .tempdir()
-        .expect("a temporary folder");
+    let folder = folder();
     let file = folder.path().join("t.db");
     let db = Db::open(&DbUrl::Sqlite(file.clone())).await.expect("opens");
     let (scope, _) = two_sellers(&db).await;
@@ -83,10 +80,7 @@ async fn a_checkpoint_moves_the_write_ahead_log_into_the_sqlite_file() {
 
 #[tokio::test]
 async fn looking_at_a_file_changes_nothing_and_makes_none() {
-    let folder = tempfile::Builder::new()
-        .prefix("tr-")
-        .tempdir()
-        .expect("a folder");
+    let folder = folder();
     let file = folder.path().join("t.db");
     assert!(Db::inspect(&file).await.is_err());
     assert!(!file.exists());

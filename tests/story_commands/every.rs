@@ -315,17 +315,7 @@ fn a_postgresql_that_does_not_answer_is_told_without_a_word_about_its_password()
         let mut by_environment = truckradar(&words);
         by_environment.env("TRUCKRADAR_DATABASE", address);
         for command in [&mut by_option, &mut by_environment] {
-            let mut child = command
-                .current_dir(place.path())
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .expect("the program starts");
-            let mut pipe = child.stdin.take().expect("piped");
-            let _ = pipe.write_all(stdin.as_bytes());
-            drop(pipe);
-            let ran = Ran::of(child.wait_with_output().expect("ends"));
+            let ran = Ran::of(fed(command.current_dir(place.path()), stdin));
             assert_eq!(ran.code, Some(1), "{ran:?}");
             let said = format!("{}{}", ran.out, ran.err);
             assert!(

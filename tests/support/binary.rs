@@ -24,7 +24,10 @@ use truckradar::{
     services::{Services, Settings},
 };
 
-use super::postgres;
+use super::{postgres, smtp::Smtp};
+
+/// The address by which the world reaches a server that mails links.
+pub const PUBLIC_URL: &str = "https://truckradar.example";
 
 /// The password of every owner made here.
 pub const PASSWORD: &str = "correct horse battery";
@@ -34,6 +37,21 @@ const READY: Duration = Duration::from_secs(30);
 /// The program under test.
 pub fn program() -> &'static str {
     env!("CARGO_BIN_EXE_truckradar")
+}
+
+/// Runs a command to its end, with this on its standard input.
+pub fn fed(command: &mut Command, stdin: &str) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut pipe = child.stdin.take().expect("piped");
+    // A command that wants no input may be gone before it could be written.
+    let _ = pipe.write_all(stdin.as_bytes());
+    drop(pipe);
+    child.wait_with_output().expect("the program ends")
 }
 
 /// A table, one of its columns, and the SQL for what that holds as text.
@@ -270,18 +288,7 @@ impl Place {
 
     /// Runs a command to its end.
     pub fn run(&self, args: &[&str], stdin: &str) -> Output {
-        let mut child = self
-            .command(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut pipe = child.stdin.take().expect("piped");
-        // A command that wants no input may be gone before it could be written.
-        let _ = pipe.write_all(stdin.as_bytes());
-        drop(pipe);
-        child.wait_with_output().expect("the program ends")
+        fed(&mut self.command(args), stdin)
     }
 
     /// Runs a command that must succeed; what it answers with `--json`.
@@ -333,6 +340,18 @@ impl Place {
         ]
         .concat();
         Served::start(self.command(&args))
+    }
+
+    /// The same with mails that go to this server, and with the address of [`PUBLIC_URL`], so that links are mailed.
+    pub fn serve_with_mails(&self, smtp: &Smtp) -> Served {
+        self.serve(&[
+            "--smtp-url",
+            &smtp.url(),
+            "--mail-from",
+            "keys@market.example",
+            "--public-url",
+            PUBLIC_URL,
+        ])
     }
 
     /// The same by a command of one's own, which must end in `serve` on this place's database.

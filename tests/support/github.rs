@@ -7,7 +7,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
@@ -107,7 +107,7 @@ pub enum Mood {
 pub struct GitHub {
     pub address: SocketAddr,
     pub signer: Signer,
-    mood: Arc<Mutex<Mood>>,
+    mood: Arc<(Mutex<Mood>, Condvar)>,
     asked: Arc<AtomicUsize>,
     is_closed: Arc<AtomicBool>,
     accepts: Option<JoinHandle<()>>,
@@ -120,7 +120,8 @@ impl GitHub {
         let mood = Mood::Publishes(vec![signer.published(true)]);
         let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
         let address = listener.local_addr().expect("is bound");
-        let (mood, asked) = (Arc::new(Mutex::new(mood)), Arc::new(AtomicUsize::new(0)));
+        let mood = Arc::new((Mutex::new(mood), Condvar::new()));
+        let asked = Arc::new(AtomicUsize::new(0));
         let is_closed = Arc::new(AtomicBool::new(false));
         let (own_mood, own_asked, own_closed) = (
             Arc::clone(&mood),
@@ -164,7 +165,8 @@ impl GitHub {
     }
 
     pub fn be(&self, mood: Mood) {
-        *held(&self.mood) = mood;
+        *held(&self.mood.0) = mood;
+        self.mood.1.notify_all();
     }
 
     /// How often the keys were asked for.
@@ -175,7 +177,12 @@ impl GitHub {
 
 impl Drop for GitHub {
     fn drop(&mut self) {
-        self.is_closed.store(true, Ordering::SeqCst);
+        {
+            // Under the lock, or whoever is about to wait would miss it.
+            let _mood = held(&self.mood.0);
+            self.is_closed.store(true, Ordering::SeqCst);
+        }
+        self.mood.1.notify_all();
         let _ = TcpStream::connect(self.address);
         if let Some(accepts) = self.accepts.take() {
             let _ = accepts.join();
@@ -188,14 +195,11 @@ fn held(mood: &Mutex<Mood>) -> MutexGuard<'_, Mood> {
 }
 
 /// The mood in which it answers. It ponders with one caller at a time, as everything here is one caller after another.
-fn mood_at_last(mood: &Mutex<Mood>, is_closed: &AtomicBool) -> Mood {
-    loop {
-        let now = held(mood).clone();
-        if !matches!(now, Mood::Ponders) || is_closed.load(Ordering::SeqCst) {
-            return now;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+fn mood_at_last((mood, changed): &(Mutex<Mood>, Condvar), is_closed: &AtomicBool) -> Mood {
+    let ponders =
+        |now: &mut Mood| matches!(now, Mood::Ponders) && !is_closed.load(Ordering::SeqCst);
+    let mood = changed.wait_while(held(mood), ponders);
+    mood.unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// Whether the whole head of a request came.
