@@ -73,7 +73,10 @@ async fn whoever_tries_the_key_from_elsewhere_has_not_used_it_and_is_not_recomme
     assert!(page.contains("Not used yet."), "{page}");
     let told = row(&mut owner).await;
     assert!(told.contains("No call yet"), "{told}");
-    assert!(told.contains(" – 0 0 – Open"), "last used, let in: {told}");
+    assert!(
+        told.contains(" never 0 0 – Open"),
+        "last used, let in: {told}"
+    );
     let page = owner.get(SETTINGS).await;
     assert!(!page.text.contains(THIEF), "{}", page.text);
     let form = page.form(NETWORKS);

@@ -263,7 +263,8 @@ async fn the_page_is_sorted_searched_and_filtered_by_its_address() {
         ("?sort=refused", vec![2, 4, 0, 1, 3]),
         ("?sort=dead", vec![4, 2, 0, 1, 3]),
         ("?sort=since", vec![1, 3, 2, 4, 0]),
-        ("?sort=used", vec![1, 3, 0, 2, 4]),
+        // Keys that were never used are the first to be asked about.
+        ("?sort=used", vec![2, 4, 1, 3, 0]),
         // Those without a time come last, whichever way round.
         ("?sort=since&order=reversed", vec![4, 2, 3, 1, 0]),
         ("?sort=used&order=reversed", vec![3, 1, 4, 2, 0]),
@@ -549,7 +550,7 @@ async fn the_page_shows_nothing_of_other_dealers_and_explains_itself() {
 
 #[tokio::test]
 async fn the_states_of_keys_are_told_apart() {
-    let world = World::with(6);
+    let world = World::with(7);
     let mut vendor = world.vendor().await;
     let id = world.seller_id(&slug(5)).await;
     let change = async |sql: String| world.place.change(AssertSqlSafe(sql)).await;
@@ -573,6 +574,12 @@ async fn the_states_of_keys_are_told_apart() {
     ))
     .await;
     change(format!("DELETE FROM api_keys WHERE seller_id = '{id}'")).await;
+    // Older than use is remembered, and nobody is known to have used it.
+    change(format!(
+        "UPDATE api_keys SET created_us = created_us - 17280000000000, live_us = live_us - 17280000000000 WHERE seller_id = {}",
+        of(6)
+    ))
+    .await;
     let page = vendor.get("/dashboard/keys").await;
     for (n, words) in [
         (0, ["Never shown", "Replaced, but never shown"]),
@@ -581,6 +588,7 @@ async fn the_states_of_keys_are_told_apart() {
         (3, ["Next key", "The next key is prepared"]),
         (4, ["No call yet", "Live, waiting for your first call"]),
         (5, ["No key yet", "No key yet"]),
+        (6, ["Not in use", "Live, but not in use"]),
     ] {
         let told = row_of(&page, &slug(n));
         assert!(told.contains(words[0]), "{n}: {told}");
@@ -595,9 +603,62 @@ async fn the_states_of_keys_are_told_apart() {
     }
     assert_eq!(
         slugs(&page),
-        [1, 0, 2, 5, 3, 4].map(slug),
+        [1, 0, 2, 5, 6, 3, 4].map(slug),
         "by how urgent it is"
     );
+    assert!(row_of(&page, &slug(6)).contains("not in 30 days"));
+    assert!(row_of(&page, &slug(4)).contains(" never "));
+    let attention = vendor.get("/dashboard/keys?show=attention").await;
+    assert!(slugs(&attention).contains(&slug(6)));
+    let longest = vendor.get("/dashboard/keys?sort=used").await;
+    assert_eq!(slugs(&longest)[0], slug(6));
+    // What is searched for is there, if not where it is looked for.
+    let path = "/dashboard/keys?show=attention&q=trucks+3";
+    let missed = vendor.get(path).await;
+    assert!(missed.words().contains("Not among these"));
+    let (_, way) = missed
+        .text
+        .rsplit_once("href=\"/dashboard/keys?q=")
+        .expect("a way on");
+    let way = way.split('"').next().unwrap_or_default();
+    let found = vendor.get(&format!("/dashboard/keys?q={way}")).await;
+    assert_eq!(slugs(&found), [slug(3)]);
+}
+
+#[tokio::test]
+async fn two_dealers_of_one_name_are_told_apart_on_every_page() {
+    let world = World::with(3);
+    let mut vendor = world.vendor().await;
+    let [one, other, third] = [0, 1, 2].map(slug);
+    world
+        .place
+        .change(AssertSqlSafe(format!(
+            "UPDATE sellers SET name = 'Lone Star Trucks' WHERE slug IN ('{one}', '{other}')"
+        )))
+        .await;
+    let settings = vendor
+        .get(&format!("/dashboard/settings?seller={one}"))
+        .await;
+    let own = format!("Lone Star Trucks ({one})");
+    let title = format!("<title>Settings · {own} · TruckRadar</title>");
+    assert!(settings.text.contains(&title), "{}", settings.text);
+    for named in [&own, &format!("Lone Star Trucks ({other})")] {
+        assert!(settings.words().contains(named), "{named}");
+    }
+    let id = world.seller_id(&one).await;
+    let all = vendor.get("/dashboard/keys").await;
+    let shown = vendor
+        .send(&prepare_of(&all, &id).expect("can be prepared"))
+        .await;
+    assert!(shown.shown_key().is_some());
+    let heading = format!("Your next key for {own}");
+    assert!(shown.words().contains(&heading), "{}", shown.words());
+    // A name that is one dealer's only needs nothing beside it.
+    let settings = vendor
+        .get(&format!("/dashboard/settings?seller={third}"))
+        .await;
+    let title = "<title>Settings · Load Test Trucks 2 · TruckRadar</title>";
+    assert!(settings.text.contains(title), "{}", settings.text);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -695,7 +756,7 @@ async fn a_next_key_is_prepared_from_the_page_without_a_script() {
     browser.fill("q", "trucks 11").await;
     browser.press("Find").await;
     browser
-        .press("Prepare next key for Load Test Trucks 11")
+        .press("Prepare next key for Load Test Trucks 11, load-0000011")
         .await;
     let text = browser.text().await;
     assert!(

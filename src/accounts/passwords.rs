@@ -44,7 +44,7 @@ pub enum PasswordError {
     Length,
     /// Among the first that would be guessed.
     #[error(
-        "this password is among the first that would be guessed. Take a few words that do not belong together"
+        "this password is among the first that would be guessed: it is a common one, or made of your address or of the account's name. Take a few words that do not belong together"
     )]
     Common,
     /// More passwords are being checked than can be.

@@ -151,7 +151,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FOLDER", env = "TRUCKRADAR_MAIL_FOLDER")]
     pub mail_folder: Option<PathBuf>,
 
-    /// On PostgreSQL: connections to the database for ordinary work. The server uses up to nine more.
+    /// On PostgreSQL: connections to the database for ordinary work. The server uses up to 11 more.
     #[arg(long, value_name = "N", env = "TRUCKRADAR_DATABASE_CONNECTIONS", default_value_t = POSTGRES_CONNECTIONS, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
 

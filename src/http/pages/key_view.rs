@@ -110,6 +110,8 @@ pub enum KeyState {
     Live,
     /// Live, and not used yet.
     Waiting,
+    /// Live, and not used for as long as use is remembered, if it ever was.
+    Idle,
     /// Live, but nobody has seen it.
     NeverShown,
     /// The marketplace expired it.
@@ -198,7 +200,8 @@ impl KeyState {
         match (shown, used) {
             (None, _) => Self::NeverShown,
             (Some(_), None) if is_new => Self::Waiting,
-            (Some(_), _) => Self::Live,
+            (Some(_), None) => Self::Idle,
+            (Some(_), Some(_)) => Self::Live,
         }
     }
 
@@ -208,6 +211,7 @@ impl KeyState {
             Self::None => "No key yet",
             Self::Live => "Live",
             Self::Waiting => "Live, waiting for your first call",
+            Self::Idle => "Live, but not in use",
             Self::NeverShown => "Replaced, but never shown",
             Self::Expired => "Expired by the marketplace",
             Self::Suspended => "Account suspended",
@@ -221,6 +225,7 @@ impl KeyState {
             Self::None => "No key yet",
             Self::Live => "Live",
             Self::Waiting => "No call yet",
+            Self::Idle => "Not in use",
             Self::NeverShown => "Never shown",
             Self::Expired => "Expired",
             Self::Suspended => "Suspended",
@@ -233,7 +238,7 @@ impl KeyState {
         match self {
             Self::None | Self::Closed => "quiet",
             Self::Live => "good",
-            Self::Waiting => "wait",
+            Self::Waiting | Self::Idle => "wait",
             Self::NeverShown | Self::Expired | Self::Suspended => "bad",
         }
     }
@@ -417,6 +422,11 @@ impl KeyView {
     pub fn may_prepare(&self) -> bool {
         let waits = self.staged.as_ref().is_some_and(|key| key.was_shown);
         self.has_key() && !waits
+    }
+
+    /// Whether the key was ever used, as far as anybody remembers.
+    pub fn has_been_used(&self) -> bool {
+        matches!(self.state, KeyState::Live | KeyState::Idle)
     }
 
     /// Whether there is a key to replace.

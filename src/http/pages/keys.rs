@@ -92,6 +92,8 @@ struct Row {
     is_reported: bool,
     since: Option<When>,
     used: Option<When>,
+    /// Said where it was not used for as long as use is remembered.
+    unused: String,
     accepted: String,
     refused: String,
     has_refused: bool,
@@ -119,9 +121,9 @@ struct SortBy {
 
 /// How urgent it is that a next key, which somebody has, waits for its cut-over: nobody is cut off, and neither is anybody by
 /// what is less urgent. All that is more urgent needs attention.
-const PREPARED: u8 = 7;
+const PREPARED: u8 = 8;
 /// There is nothing that anybody could do.
-const CLOSED: u8 = 10;
+const CLOSED: u8 = 11;
 
 /// What the rows are sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +188,8 @@ impl Sort {
         };
         let order = match self {
             Self::Since => return time(a.since, b.since),
-            Self::Used => return time(a.used, b.used),
+            // What was not used for as long as is remembered was used longest ago; of those, the oldest key.
+            Self::Used => return time(a.used, b.used).then(time(a.since, b.since)),
             Self::Urgency => a.urgency.cmp(&b.urgency).then(b.still.cmp(&a.still)),
             // The order in which they are read.
             Self::Name => Ordering::Equal,
@@ -272,6 +275,16 @@ impl Asked {
                 .unwrap_or(Show::All),
             page: page.saturating_sub(1),
         }
+    }
+
+    /// The address that asks for the same among all.
+    fn among_all(&self) -> String {
+        let among_all = Self {
+            show: Show::All,
+            page: 0,
+            ..self.clone()
+        };
+        among_all.path()
     }
 
     /// The address that asks for this.
@@ -436,11 +449,14 @@ fn row(state: &State, on: OnRing, may_act: bool, now: Time) -> Row {
         _ if still > 0 => 4,
         (_, Some(false)) => 5,
         (KeyState::None, _) => 6,
+        // A key that nobody needs is one that nobody would miss.
+        (KeyState::Idle, _) => 7,
         (_, Some(true)) => PREPARED,
-        (KeyState::Waiting, None) => 8,
-        (KeyState::Live, None) => 9,
+        (KeyState::Waiting, None) => 9,
+        (KeyState::Live, None) => 10,
     };
     let since = has_key.then_some(row.live_us).flatten().or(row.created_us);
+    let is_in_force = has_key && KeyState::of_inactive(row.status).is_none();
     Row {
         seller: row.seller_id.to_text(),
         slug: row.slug,
@@ -453,6 +469,11 @@ fn row(state: &State, on: OnRing, may_act: bool, now: Time) -> Row {
         is_reported: row.reported > 0 && KeyState::of_inactive(row.status).is_none(),
         since: since.map(|at| When::ago(at, now)),
         used: row.used_us.map(|at| When::ago(at, now)),
+        unused: match key {
+            KeyState::Waiting => "never".to_owned(),
+            KeyState::Idle => format!("not in {} days", state.services.settings.usage_days),
+            _ => "–".to_owned(),
+        },
         accepted: grouped(row.accepted),
         refused: grouped(row.refused),
         has_refused: row.refused > 0,
@@ -468,7 +489,7 @@ fn row(state: &State, on: OnRing, may_act: bool, now: Time) -> Row {
         sort: SortBy {
             urgency,
             since,
-            used: row.used_us,
+            used: row.used_us.or(is_in_force.then_some(Time(0))),
             accepted: row.accepted,
             refused: row.refused,
             still,

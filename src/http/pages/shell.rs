@@ -121,6 +121,22 @@ impl Shell {
         inside.is_some_and(Inside::has_several)
     }
 
+    /// What a browser's tab says: for whoever works for several dealers also which one the page is about.
+    pub fn tab(&self) -> String {
+        let dealer = self.dealer();
+        match self.has_several() && !dealer.is_empty() && self.section != Section::Keys {
+            true => format!("{} · {dealer} · TruckRadar", self.title),
+            false => format!("{} · TruckRadar", self.title),
+        }
+    }
+
+    /// What the Seller that the page is about is called; see [`Inside::called`]. Nothing on a page that is about none.
+    pub fn dealer(&self) -> String {
+        let inside = self.inside.as_ref();
+        let seller = inside.and_then(|inside| Some(inside.called(inside.seller.as_ref()?)));
+        seller.unwrap_or_default()
+    }
+
     /// Whether it is the main page of this name, as the navigation calls it.
     pub fn is_in(&self, name: &str) -> bool {
         let own = match self.section {
@@ -201,6 +217,16 @@ impl Inside {
     /// Whether this is the Seller of the page.
     pub fn is_here(&self, choice: &Choice) -> bool {
         self.seller.as_ref() == Some(choice)
+    }
+
+    /// What a Seller is called among those of the User: by its name, and where another one has the same by its short name too.
+    pub fn called(&self, choice: &Choice) -> String {
+        let name = choice.name.to_lowercase();
+        let is_alike = |other: &Choice| other.name.to_lowercase() == name && other != choice;
+        match self.sellers.iter().any(is_alike) {
+            true => format!("{} ({})", choice.name, choice.slug),
+            false => choice.name.clone(),
+        }
     }
 
     /// What the addresses of this Seller's pages end in.
