@@ -22,7 +22,7 @@ use crate::{
     db::{DbError, KeyRow, LeakRow, OfKeys, SellerRow},
     inventory::{service::InventoryError, vin::Vin},
     keys::{
-        format::{SecretKey, redact},
+        format::{SecretKey, keys_in, redact},
         lifecycle::KeyActError,
         scope::{OperatorAuthority, SellerScope},
     },
@@ -382,9 +382,9 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
         }
         Command::KeyExpireThis { text, reason } => {
             let reason = reason_for_people(&reason)?;
-            let found = match SecretKey::parse(text.trim().as_bytes()) {
+            let found = match only_key_in(&text) {
                 Ok(secret) => services.db.identify_key(secret.digest()).await?,
-                Err(error) => return Err(Refused::new(format!("nothing was done: {error}"))),
+                Err(why) => return Err(Refused::new(format!("nothing was done: {why}"))),
             };
             let Some(found) = found else {
                 return Err(Refused::new(format!("nothing was done: {NOBODYS_KEY}")));
@@ -435,12 +435,10 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             }))
         }
         Command::KeyIdentify { text } => {
-            let secret = match SecretKey::parse(text.trim().as_bytes()) {
+            let secret = match only_key_in(&text) {
                 Ok(secret) => secret,
-                Err(error) => {
-                    return Ok(
-                        json!({"identified": null, "reason": "malformed", "message": error.to_string()}),
-                    );
+                Err(why) => {
+                    return Ok(json!({"identified": null, "reason": "malformed", "message": why}));
                 }
             };
             match services.db.identify_key(secret.digest()).await? {
@@ -450,7 +448,7 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
                     let mut leaks = services.db.leaks_of(scope, LEAKS_READ).await?;
                     leaks.retain(|leak| leak.key_id == found.key.id);
                     Ok(json!({"identified": {
-                        "seller": {"id": found.seller_id, "slug": found.slug, "name": found.name},
+                        "seller": {"id": found.seller_id, "slug": found.slug, "name": found.name, "kind": found.kind},
                         "key": key_summary(&found.key),
                         "live": found.key.state == "live",
                         "leaks": leaks.iter().map(leak_summary).collect::<Vec<_>>(),
@@ -483,6 +481,18 @@ async fn find(
     slug: &Slug,
 ) -> Result<(SellerRow, SellerScope), Refused> {
     find_account(services, authority, slug, None).await
+}
+
+/// The key that was handed in: alone, or in the midst of the mail or the line of code that it was found in.
+fn only_key_in(text: &str) -> Result<SecretKey, String> {
+    let alone = SecretKey::parse(text.trim().as_bytes());
+    let mut found = keys_in(text, 2);
+    match (alone, found.len()) {
+        (Ok(key), _) => Ok(key),
+        (Err(_), 1) => Ok(found.remove(0)),
+        (Err(_), 2) => Err("more than one key stands in this text: give one at a time".to_owned()),
+        (Err(error), _) => Err(error.to_string()),
+    }
 }
 
 /// A reason as the people whom it concerns will read it.

@@ -939,6 +939,12 @@ async fn a_platforms_people_replace_its_key_in_the_dashboard_and_have_no_invento
     assert_eq!(people.send(&form).await.status, 404);
     let made = people.generate("feedhub").await;
     let key = made.shown_key().expect("a key").to_owned();
+    assert!(
+        made.words()
+            .contains("name it in the header TruckRadar-Seller"),
+        "{}",
+        made.words()
+    );
     let old = market
         .ask(
             Method::GET,

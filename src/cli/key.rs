@@ -213,15 +213,14 @@ impl KeyCommand {
                 }
                 let key = &found["key"];
                 let mut facts = vec![
+                    ("live", is_live(found).to_owned()),
                     (
-                        "live",
-                        if found["live"] == true {
-                            "yes".to_owned()
-                        } else {
-                            "no".to_owned()
+                        match found["seller"]["kind"] == "platform" {
+                            true => "platform",
+                            false => "seller",
                         },
+                        print::plain(&found["seller"]["slug"]),
                     ),
-                    ("seller", print::plain(&found["seller"]["slug"])),
                     ("name", print::plain(&found["seller"]["name"])),
                 ];
                 facts.extend(key_facts(key));
@@ -330,6 +329,15 @@ fn show(seller: &Slug, answer: &Value) -> anyhow::Result<()> {
         ],
         rows,
     )
+}
+
+/// Whether an identified key is the live one, and what it means if it is not.
+fn is_live(found: &Value) -> &'static str {
+    match (&found["live"], found["key"]["state"].as_str()) {
+        (Value::Bool(true), _) => "yes",
+        (_, Some("staged")) => "not yet: it works from its cut-over on",
+        _ => "no, it is dead",
+    }
 }
 
 /// What is known of where a key was found.

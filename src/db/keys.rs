@@ -11,6 +11,7 @@ use super::{
     postgres::{For, answered},
 };
 use crate::{
+    accounts::AccountKind,
     clock::Time,
     ids::{AuditId, KeyId, SellerId},
     keys::{
@@ -69,6 +70,8 @@ pub struct IdentifiedKey {
     pub slug: String,
     /// That Seller's name.
     pub name: String,
+    /// Whether it is a dealer's account or a Platform's.
+    pub kind: AccountKind,
 }
 
 /// A key that waits for its cut-over, as people see it.
@@ -127,10 +130,10 @@ impl Db {
     /// Whose key this is; `None` for a key that is unknown or long forgotten. For the operator, so without a scope.
     pub async fn identify_key(&self, digest: KeyDigest) -> Result<Option<IdentifiedKey>, DbError> {
         const SQL: &str = "SELECT k.id, k.hint, k.state, k.made_by, k.created_us, k.live_us, k.shown_us, k.ended_us, \
-             k.end_reason, k.seller_id, s.slug, s.name \
+             k.end_reason, k.seller_id, s.slug, s.name, s.kind \
              FROM api_keys k JOIN sellers s ON s.id = k.seller_id WHERE k.digest = $1 \
              UNION ALL SELECT g.id, g.hint, 'staged', g.made_by, g.created_us, NULL, g.shown_us, NULL, NULL, g.seller_id, \
-             s.slug, s.name FROM staged_keys g JOIN sellers s ON s.id = g.seller_id WHERE g.digest = $1";
+             s.slug, s.name, s.kind FROM staged_keys g JOIN sellers s ON s.id = g.seller_id WHERE g.digest = $1";
         Ok(on_db!(self, |pool| sqlx::query_as(SQL)
             .bind(digest.0.to_vec())
             .fetch_optional(pool)

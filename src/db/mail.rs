@@ -10,7 +10,7 @@ use sqlx::FromRow;
 
 use super::{Db, DbError, LinkKind, ScopedTx, WriteTx, on_db, on_tx};
 use crate::{
-    accounts::tokens::TokenDigest,
+    accounts::{AccountKind, tokens::TokenDigest},
     clock::Time,
     ids::{KeyId, MailId, SellerId, UserId},
     keys::scope::Authority,
@@ -55,6 +55,8 @@ pub struct Addressees {
     pub slug: String,
     /// The Seller's name.
     pub name: String,
+    /// Whether it is a dealer's account or a Platform's.
+    pub kind: AccountKind,
     /// The addresses of its owners.
     pub owners: Vec<String>,
 }
@@ -62,21 +64,27 @@ pub struct Addressees {
 impl WriteTx {
     /// Whom a mail about a Seller goes to at this moment; `None` if there is no such Seller.
     pub async fn addressees(&mut self, seller: SellerId) -> Result<Option<Addressees>, DbError> {
-        const SELLER: &str = "SELECT slug, name FROM sellers WHERE id = $1";
+        const SELLER: &str = "SELECT slug, name, kind FROM sellers WHERE id = $1";
         const OWNERS: &str = "SELECT u.email FROM memberships m JOIN users u ON u.id = m.user_id \
              WHERE m.seller_id = $1 AND m.role = 'owner' ORDER BY u.email";
-        let found: Option<(String, String)> = on_tx!(self, |conn| sqlx::query_as(SELLER)
-            .bind(seller)
-            .fetch_optional(conn)
-            .await)?;
-        let Some((slug, name)) = found else {
+        let found: Option<(String, String, AccountKind)> =
+            on_tx!(self, |conn| sqlx::query_as(SELLER)
+                .bind(seller)
+                .fetch_optional(conn)
+                .await)?;
+        let Some((slug, name, kind)) = found else {
             return Ok(None);
         };
         let owners = on_tx!(self, |conn| sqlx::query_scalar(OWNERS)
             .bind(seller)
             .fetch_all(conn)
             .await)?;
-        Ok(Some(Addressees { slug, name, owners }))
+        Ok(Some(Addressees {
+            slug,
+            name,
+            kind,
+            owners,
+        }))
     }
 
     /// Puts a mail that brings a link into the outbox, due at once; `link` is the digest that the link's row has.

@@ -302,6 +302,7 @@ impl Keys {
         let act = AuditEntry::of(scope, now, Act::KeyDiscarded).on_key(Some(key));
         let news = KeyNews::Discarded {
             key: hint_of(&mut tx, Some(key)).await?.unwrap_or_default(),
+            reason: None,
         };
         let receipt = self.conclude_key_act(turn, tx, &act, news).await?;
         self.file(&act, &receipt).await;
@@ -380,6 +381,7 @@ impl Keys {
             },
             false => KeyNews::Discarded {
                 key: died.unwrap_or_default(),
+                reason: Some(reason),
             },
         };
         let receipt = self.conclude_key_act(turn, tx, &act, news).await?;

@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use super::words::{WAITED, line, page, shown, unlinked, without_links};
 use crate::{
+    accounts::AccountKind,
     clock::Time,
     db::{Addressees, NewMail},
     keys::found::{Finder, Outcome, Place, Works},
@@ -164,6 +165,7 @@ pub fn about_found_key_for_contact(to: &Addressees, found: &FoundKey, at: Time) 
         }
         Outcome::Told | Outcome::Dead | Outcome::Seen => {
             let now = match found.works {
+                Works::Now if to.owners.is_empty() => "The key still works. Kill it:",
                 Works::Now => "The key still works. If the owners do not answer, kill it:",
                 Works::NotYet => {
                     "The key is prepared and not live, and the live one is not affected. If the owners do not discard it:"
@@ -185,10 +187,14 @@ pub fn about_found_key_for_contact(to: &Addressees, found: &FoundKey, at: Time) 
     NewMail {
         subject: format!("The {what} of {name} {}", found.became()),
         body: format!(
-            "{} the {what} {} of the dealer account {name} ({slug}), at {}. {owners}\n\nWhere it was found, as it was told us:\n\n\
+            "{} the {what} {} of the {} {name} ({slug}), at {}. {owners}\n\nWhere it was found, as it was told us:\n\n\
              {}\n{next}\n",
             found.who(),
             shown(&found.key),
+            match to.kind {
+                AccountKind::Seller => "dealer account",
+                AccountKind::Platform => "platform",
+            },
             at.utc(),
             found.list(),
         ),
@@ -204,6 +210,7 @@ mod tests {
         Addressees {
             slug: "lone-star".to_owned(),
             name: "Lone Star\r\nhttp://evil.example".to_owned(),
+            kind: AccountKind::Seller,
             owners: vec!["a@lone.example".to_owned()],
         }
     }

@@ -48,6 +48,8 @@ pub enum KeyNews {
     Discarded {
         /// It.
         key: String,
+        /// Why, if the marketplace killed it.
+        reason: Option<String>,
     },
     /// The marketplace killed the Seller's keys.
     Expired {
@@ -119,12 +121,16 @@ pub fn about_keys(to: &Addressees, news: &KeyNews, actor: Option<&str>, at: Time
             ),
             NOT_YOU,
         ),
-        KeyNews::Discarded { key } => (
+        KeyNews::Discarded { key, reason } => (
             "next API key",
             "was discarded",
             format!(
-                "Discarded key: {}\n\nThe discarded key was never live and will never be. The present key goes on working.",
-                shown(key)
+                "Discarded key: {}\n{}\nThe discarded key was never live and will never be. The present key goes on working.",
+                shown(key),
+                reason.as_ref().map_or_else(String::new, |reason| format!(
+                    "Reason: {}\n",
+                    unlinked(reason)
+                )),
             ),
             NOT_YOU,
         ),
@@ -330,11 +336,13 @@ pub fn unlinked(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accounts::AccountKind;
 
     fn to() -> Addressees {
         Addressees {
             slug: "lone-star".to_owned(),
             name: "Lone Star\r\nhttp://evil.example".to_owned(),
+            kind: AccountKind::Seller,
             owners: Vec::new(),
         }
     }
@@ -343,6 +351,7 @@ mod tests {
     fn a_name_neither_ends_the_subject_nor_becomes_a_link() {
         let news = KeyNews::Discarded {
             key: "a9f3".to_owned(),
+            reason: None,
         };
         let mail = about_keys(&to(), &news, None, Time(0));
         let name = "Lone Star\u{fffd}\u{fffd}http: //evil. example";

@@ -117,6 +117,10 @@ fn a_key_in_hand_is_killed_in_one_step_and_no_other_key_is() {
             (stranger.expose(), "no Seller's"),
             (&live[..45], "nothing was done"),
             ("hunter2", "nothing was done"),
+            (
+                &format!("{live}, {others}"),
+                "nothing was done: more than one",
+            ),
             ("", "a key is expected on standard input"),
         ] {
             let ran = run(place, &expire, typed);
@@ -127,9 +131,9 @@ fn a_key_in_hand_is_killed_in_one_step_and_no_other_key_is() {
         }
         assert_key(served, &live, 200);
 
-        // The live one, and the next one with it.
+        // The live one, and the next one with it; in the words in which it was mailed.
         let staged = prepare();
-        let done = json_of(place, &expire, &live);
+        let done = json_of(place, &expire, &format!("We found\nKEY={live}\non a forum"));
         assert!(done["expired"]["key_id"].is_string(), "{done}");
         assert!(done["discarded"]["key_id"].is_string(), "{done}");
         for dead in [&live, &staged] {
@@ -291,12 +295,16 @@ fn a_key_is_identified_from_standard_input() {
                 format!("{key}\n"),
                 format!("{key}\r\n"),
                 format!("  {key} \n\n"),
+                format!("API_KEY={key} # prod"),
+                format!("\"{key}\""),
+                format!("Bearer {key}"),
+                format!("Hello,\nwe found {key}, on a forum. It is {key}.\nBye"),
             ] {
                 let found = json_of(place, &identify, &typed);
                 assert_eq!(names(&found), ["identified"]);
                 let found = &found["identified"];
                 assert_eq!(names(found), ["key", "leaks", "live", "seller"]);
-                assert_eq!(names(&found["seller"]), ["id", "name", "slug"]);
+                assert_eq!(names(&found["seller"]), ["id", "kind", "name", "slug"]);
                 assert_eq!(found["seller"]["id"], made["seller"]["id"]);
                 assert_eq!(found["live"], state == "live");
                 assert_eq!(found["key"]["state"], state);
@@ -304,8 +312,15 @@ fn a_key_is_identified_from_standard_input() {
             }
             let text = run(place, &identify, key).assert_done();
             assert!(text.out.contains("lone-star") && text.out.contains(state));
+            assert_eq!(text.out.contains("no, it is dead"), state != "live");
             assert!(!text.out.contains(key.as_str()) && !text.err.contains(key.as_str()));
         }
+
+        // One that is prepared is not dead, and not called so.
+        let prepared = json_of(place, &["key", "prepare", "--seller", "lone-star"], "");
+        let prepared = prepared["key"].as_str().expect("a key");
+        let text = run(place, &identify, prepared).assert_done();
+        assert!(text.out.contains("works from its cut-over on"), "{text:?}");
 
         let stranger = SecretKey::generate().expect("randomness");
         let mistyped = format!(
@@ -329,6 +344,8 @@ fn a_key_is_identified_from_standard_input() {
             let text = run(place, &identify, typed).assert_done();
             assert!(text.out.starts_with("Nobody's key: "), "{text:?}");
         }
+        let two = run(place, &identify, &format!("{live} {old}")).assert_done();
+        assert!(two.out.contains("more than one key"), "{two:?}");
         run(place, &identify, "").assert_refused("a key is expected on standard input");
         run(place, &identify, "\n").assert_refused("a key is expected on standard input");
     });

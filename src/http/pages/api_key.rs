@@ -25,6 +25,7 @@ use super::{
         problem::{Problem, capital},
     },
     Page, Shell,
+    key_leaks::{LeakKind, LeakView},
     key_view::{KeyState, KeyView, MARKETPLACE, name_of},
     settings,
     shell::Section,
@@ -40,6 +41,7 @@ use crate::{
     keys::{
         Keys,
         format::SecretKey,
+        found::Works,
         lifecycle::{Generated, KeyActError},
         scope::SellerScope,
     },
@@ -67,6 +69,8 @@ struct RegeneratePage {
     slug: String,
     name: String,
     key: KeyView,
+    /// Somebody said that they have the key.
+    is_reported: bool,
 }
 
 #[derive(Template)]
@@ -74,7 +78,6 @@ struct RegeneratePage {
 struct GeneratedPage<'a> {
     shell: Shell,
     slug: String,
-    name: String,
     key: &'a str,
     /// It is not live yet.
     staged: bool,
@@ -114,6 +117,8 @@ pub async fn generate(
     let view = KeyView::read(&state, &member).await?;
     let has_key = view.has_key();
     if has_key && form.get(CONFIRMED).is_none() {
+        let services = &state.services;
+        let leaks = LeakView::read(&services.db, member.scope(), services.clock.now()).await?;
         return Ok(Page(RegeneratePage {
             shell: Shell::inside(
                 "Regenerate API Key",
@@ -124,6 +129,9 @@ pub async fn generate(
             slug: member.slug().to_owned(),
             name: member.name().to_owned(),
             key: view,
+            is_reported: leaks
+                .iter()
+                .any(|leak| leak.about == LeakKind::Reported(Works::Now)),
         })
         .into_response());
     }
@@ -319,7 +327,6 @@ impl Acting {
                 "Your new API key"
             }),
             slug: self.member.slug().to_owned(),
-            name: self.member.name().to_owned(),
             key: exposed(&made.secret),
             staged,
             replaced: made.replaced.is_some(),

@@ -77,7 +77,7 @@ impl Row {
             done: match row.outcome {
                 Outcome::Expired => "Expired at once",
                 Outcome::Discarded => "Discarded at once",
-                Outcome::Told => "Owners told",
+                Outcome::Told => "Mailed",
                 Outcome::Dead => "Nothing: it was dead",
                 Outcome::Seen => "Shown to the owners",
             },

@@ -12,7 +12,7 @@ use axum::{
 };
 
 use super::super::State;
-use crate::{clock::Time, services::Settings};
+use crate::{clock::Time, config::PublicUrl, services::Settings};
 
 /// How far ahead `Expires` is. The file is written anew for each request: as long as the server is there, it holds.
 const HOLDS_FOR: std::time::Duration = std::time::Duration::from_secs(180 * 86_400);
@@ -33,14 +33,19 @@ pub async fn get(Shared(state): Shared<Arc<State>>) -> Response {
 fn text(settings: &Settings, now: Time) -> String {
     let contact = &settings.security_contact;
     let expires = now.after(HOLDS_FOR).iso();
-    let mut text =
-        format!("Contact: mailto:{contact}\nExpires: {expires}\nPreferred-Languages: en\n");
+    let origins = settings.public_urls.iter().map(PublicUrl::origin);
+    let origins: Vec<_> = origins
+        .filter(|origin| origin.starts_with("https://"))
+        .collect();
+    let mut text = format!("Contact: mailto:{contact}\n");
+    // Where a key that somebody found is handed in, for whoever looks here first.
+    for origin in &origins {
+        text.push_str(&format!("Contact: {origin}/keys/report\n"));
+    }
+    text.push_str(&format!("Expires: {expires}\nPreferred-Languages: en\n"));
     // Only https addresses may stand there, and a reader's own must be among them: so every one that there is.
-    for url in &settings.public_urls {
-        let origin = url.origin();
-        if origin.starts_with("https://") {
-            text.push_str(&format!("Canonical: {origin}/.well-known/security.txt\n"));
-        }
+    for origin in &origins {
+        text.push_str(&format!("Canonical: {origin}/.well-known/security.txt\n"));
     }
     text
 }
@@ -60,5 +65,20 @@ mod tests {
             text,
             "Contact: mailto:security@radar.example\nExpires: 2026-05-23T16:00:00.123Z\nPreferred-Languages: en\n"
         );
+    }
+
+    #[test]
+    fn whoever_found_a_key_is_shown_where_to_hand_it_in_by_https_only() {
+        let urls = ["https://radar.example", "http://127.0.0.1:8080"];
+        let settings = Settings {
+            public_urls: urls.map(|url| url.parse().expect("an address")).into(),
+            ..Settings::default()
+        };
+        let text = super::text(&settings, Time(0));
+        assert!(
+            text.contains("\nContact: https://radar.example/keys/report\n"),
+            "{text}"
+        );
+        assert!(!text.contains("127.0.0.1"), "{text}");
     }
 }
