@@ -6,7 +6,7 @@
 //! new key is accepted by every node that judges from memory.
 //!
 //! Besides, in searches of their own: **a process that has answered by what the database said does not unsay it from memory.** So a
-//! client that was told of a cut-over is not told afterwards that it has yet to come.
+//! client that was told of a cut-over is not told afterwards, by the same process, that it has yet to come.
 //!
 //! What is searched, and why that is enough:
 //!
@@ -17,7 +17,7 @@
 //!   the next cycle too and after its process died, or never. Processes die at any step, or leave in order and give
 //!   their row back. A node that restarts is another process, with another id. So is a second one at the same address.
 //! - **Clocks.** See `clocks`: each reading of a clock may be off by the whole allowance, to either side.
-//! - **Requests.** They change nothing, so one is enough: what one of many would show, it shows when it is the one. It loads a
+//! - **Requests.** They change nothing, but for what is told of, so one at a time is enough: what one of many would show, it shows when it is the one. It loads a
 //!   pair when it is invoked, and is judged later. Loading later would show it a later table. Where answers are told, one may
 //!   follow another.
 //! - **What is left out on the way.** Which of two processes is which; a request whose table is new enough; what a process does

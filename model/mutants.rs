@@ -418,7 +418,7 @@ fn tells(story: &[Action], decisive: &[Action]) -> bool {
 }
 
 #[test]
-fn every_mutant_lets_a_dead_key_in_and_is_caught_by_its_story() {
+fn every_mutant_breaks_what_it_should_and_is_caught_by_its_story() {
     for (mutant, bounds, length, decisive) in cases() {
         let story = caught(*mutant, *bounds);
         println!("  {} actions: {story:?}", story.len());

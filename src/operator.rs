@@ -22,7 +22,7 @@ use crate::{
     db::{DbError, KeyRow, LeakRow, OfKeys, SellerRow},
     inventory::{service::InventoryError, vin::Vin},
     keys::{
-        format::{SecretKey, keys_in, redact},
+        format::{FormError, SecretKey, keys_in, redact},
         lifecycle::KeyActError,
         scope::{OperatorAuthority, SellerScope},
     },
@@ -382,9 +382,9 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
         }
         Command::KeyExpireThis { text, reason } => {
             let reason = reason_for_people(&reason)?;
-            let found = match only_key_in(&text) {
+            let found = match only_key_in(&text)? {
                 Ok(secret) => services.db.identify_key(secret.digest()).await?,
-                Err(why) => return Err(Refused::new(format!("nothing was done: {why}"))),
+                Err(error) => return Err(Refused::new(format!("nothing was done: {error}"))),
             };
             let Some(found) = found else {
                 return Err(Refused::new(format!("nothing was done: {NOBODYS_KEY}")));
@@ -435,10 +435,12 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             }))
         }
         Command::KeyIdentify { text } => {
-            let secret = match only_key_in(&text) {
+            let secret = match only_key_in(&text)? {
                 Ok(secret) => secret,
-                Err(why) => {
-                    return Ok(json!({"identified": null, "reason": "malformed", "message": why}));
+                Err(error) => {
+                    return Ok(
+                        json!({"identified": null, "reason": "malformed", "message": error.to_string()}),
+                    );
                 }
             };
             match services.db.identify_key(secret.digest()).await? {
@@ -484,14 +486,15 @@ async fn find(
 }
 
 /// The key that was handed in: alone, or in the midst of the mail or the line of code that it was found in.
-fn only_key_in(text: &str) -> Result<SecretKey, String> {
-    let alone = SecretKey::parse(text.trim().as_bytes());
+/// Refused if there are several, of which nobody has said which is meant.
+fn only_key_in(text: &str) -> Result<Result<SecretKey, FormError>, Refused> {
     let mut found = keys_in(text, 2);
-    match (alone, found.len()) {
-        (Ok(key), _) => Ok(key),
-        (Err(_), 1) => Ok(found.remove(0)),
-        (Err(_), 2) => Err("more than one key stands in this text: give one at a time".to_owned()),
-        (Err(error), _) => Err(error.to_string()),
+    match found.pop() {
+        Some(_) if !found.is_empty() => Err(Refused::new(
+            "more than one key stands in this text: give one at a time; nothing was done",
+        )),
+        Some(key) => Ok(Ok(key)),
+        None => Ok(SecretKey::parse(text.trim().as_bytes())),
     }
 }
 

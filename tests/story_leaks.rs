@@ -502,6 +502,12 @@ async fn a_reported_key_that_cannot_be_used_at_present_is_not_said_to_work() {
         "{words}"
     );
     assert!(!words.contains("it still works"), "{words}");
+    let words = owner.get("/dashboard/keys").await.words();
+    assert!(
+        words.contains("Next key reported as found: discard it"),
+        "{words}"
+    );
+    assert!(!words.contains("and it works"), "{words}");
     assert_eq!(world.says(&live).await, "200");
 
     // Cut over to all the same, it works for whoever found it: the page says so.
@@ -509,6 +515,8 @@ async fn a_reported_key_that_cannot_be_used_at_present_is_not_said_to_work() {
     world.place.json(&cut_over, "");
     let words = owner.get(PAGE).await.words();
     assert!(words.contains("and it still works."), "{words}");
+    let words = owner.get("/dashboard/keys").await.words();
+    assert!(words.contains("Reported as found, and it works"), "{words}");
 
     let live = world.place.generate("lone-star");
     let suspend = [

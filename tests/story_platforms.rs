@@ -939,6 +939,9 @@ async fn a_platforms_people_replace_its_key_in_the_dashboard_and_have_no_invento
     assert_eq!(people.send(&form).await.status, 404);
     let made = people.generate("feedhub").await;
     let key = made.shown_key().expect("a key").to_owned();
+    let identified = market.place.run(&["key", "identify"], &key);
+    let identified = String::from_utf8_lossy(&identified.stdout).into_owned();
+    assert!(identified.contains("platform"), "{identified}");
     assert!(
         made.words()
             .contains("name it in the header TruckRadar-Seller"),

@@ -616,13 +616,21 @@ async fn the_states_of_keys_are_told_apart() {
     let path = "/dashboard/keys?show=attention&q=trucks+3";
     let missed = vendor.get(path).await;
     assert!(missed.words().contains("Not among these"));
-    let (_, way) = missed
+    let (before, _) = missed
         .text
-        .rsplit_once("href=\"/dashboard/keys?q=")
+        .split_once("\">Look among all your dealers<")
         .expect("a way on");
-    let way = way.split('"').next().unwrap_or_default();
-    let found = vendor.get(&format!("/dashboard/keys?q={way}")).await;
-    assert_eq!(slugs(&found), [slug(3)]);
+    let (_, way) = before.rsplit_once("href=\"").expect("a link");
+    assert_eq!(way, "/dashboard/keys?q=trucks+3");
+    assert_eq!(slugs(&vendor.get(way).await), [slug(3)]);
+
+    // A key that was prepared long ago could not be used before its cut-over, which is now.
+    change("UPDATE staged_keys SET created_us = created_us - 17280000000000".to_owned()).await;
+    world
+        .place
+        .json(&["key", "cut-over", "--seller", &slug(3)], "");
+    let page = vendor.get("/dashboard/keys").await;
+    assert!(row_of(&page, &slug(3)).contains("No call yet"));
 }
 
 #[tokio::test]

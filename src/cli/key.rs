@@ -5,7 +5,7 @@
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::{Common, IfMissing, perform, platform, print, read_secret};
+use super::{Common, IfMissing, perform, platform, print, read_text_with_key};
 use crate::{
     accounts::Slug,
     operator::{AccountCommand, Command},
@@ -196,7 +196,7 @@ impl KeyCommand {
                 }
             }
             Self::Identify => {
-                let text = read_secret("a key")?;
+                let text = read_text_with_key()?;
                 let command = Command::KeyIdentify {
                     text: text.to_string(),
                 };
@@ -247,7 +247,7 @@ impl KeyCommand {
 
 /// Kills the key that stands on standard input.
 async fn expire_this(common: &Common, reason: String) -> anyhow::Result<()> {
-    let text = read_secret("a key")?;
+    let text = read_text_with_key()?;
     let command = Command::KeyExpireThis {
         text: text.to_string(),
         reason,

@@ -330,6 +330,26 @@ fn read_secret(what: &str) -> anyhow::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(trimmed.to_owned()))
 }
 
+/// A key alone, or the mail or the file that it was found in, from standard input. In whatever encoding: a key is ASCII.
+fn read_text_with_key() -> anyhow::Result<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    std::io::stdin()
+        .take(STDIN_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .context("a key cannot be read from standard input")?;
+    anyhow::ensure!(
+        bytes.len() as u64 <= STDIN_BYTES_MAX,
+        "more than {} KiB came on standard input: give the part that the key stands in",
+        STDIN_BYTES_MAX >> 10
+    );
+    let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
+    anyhow::ensure!(
+        !text.trim().is_empty(),
+        "a key is expected on standard input, and nothing came"
+    );
+    Ok(text)
+}
+
 /// How this program was called, for commands to type: it may not be on the PATH.
 fn program() -> String {
     let called = std::env::args().next();

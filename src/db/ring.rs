@@ -48,6 +48,8 @@ pub struct RingRow {
     pub expired_us: Option<Time>,
     /// Places where its live or prepared key was reported as found, and that nobody has dismissed.
     pub reported: i64,
+    /// Those of them that are about the live one.
+    pub live_reported: i64,
     /// Calls that any of its keys let in since the time asked for, to the minute.
     pub accepted: i64,
     /// Calls with any of its keys that got 401.
@@ -77,6 +79,8 @@ impl Db {
              (SELECT MAX(d.ended_us) FROM api_keys d WHERE d.seller_id = m.seller_id AND d.state = 'expired') AS expired_us, \
              (SELECT COUNT(*) FROM leaks l WHERE l.seller_id = m.seller_id AND (l.key_id = k.id OR l.key_id = g.id) \
              AND l.outcome = 'told' AND l.dismissed_us IS NULL) AS reported, \
+             (SELECT COUNT(*) FROM leaks l WHERE l.seller_id = m.seller_id AND l.key_id = k.id \
+             AND l.outcome = 'told' AND l.dismissed_us IS NULL) AS live_reported, \
              COALESCE(n.accepted, 0) AS accepted, COALESCE(n.refused, 0) AS refused \
              FROM memberships m JOIN sellers s ON s.id = m.seller_id \
              LEFT JOIN api_keys k ON k.seller_id = m.seller_id AND k.state = 'live' \

@@ -159,14 +159,18 @@ pub fn about_found_key_for_contact(to: &Addressees, found: &FoundKey, at: Time) 
         n => format!("Its {n} owners were mailed."),
     };
     let next = match found.outcome {
-        Outcome::Expired | Outcome::Discarded => {
-            "There is nothing left to do about the key. See that the dealer gets the mail."
-                .to_owned()
+        Outcome::Expired | Outcome::Discarded => match to.owners.is_empty() {
+            true => "There is nothing left to do about the key.",
+            false => "There is nothing left to do about the key. See that its owners get the mail.",
         }
+        .to_owned(),
         Outcome::Told | Outcome::Dead | Outcome::Seen => {
             let now = match found.works {
                 Works::Now if to.owners.is_empty() => "The key still works. Kill it:",
                 Works::Now => "The key still works. If the owners do not answer, kill it:",
+                Works::NotYet if to.owners.is_empty() => {
+                    "The key is prepared and not live, and the live one is not affected. Discard it:"
+                }
                 Works::NotYet => {
                     "The key is prepared and not live, and the live one is not affected. If the owners do not discard it:"
                 }

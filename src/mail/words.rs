@@ -132,7 +132,10 @@ pub fn about_keys(to: &Addressees, news: &KeyNews, actor: Option<&str>, at: Time
                     unlinked(reason)
                 )),
             ),
-            NOT_YOU,
+            match reason {
+                Some(_) => NOT_EXPECTED,
+                None => NOT_YOU,
+            },
         ),
         KeyNews::Expired {
             key,
@@ -148,7 +151,7 @@ pub fn about_keys(to: &Addressees, news: &KeyNews, actor: Option<&str>, at: Time
                 line(WAITED, discarded.as_ref()),
                 unlinked(reason)
             ),
-            "If you did not expect this, ask the security contact below.",
+            NOT_EXPECTED,
         ),
         KeyNews::Found(found) => return about_found_key(to, found, time),
     };
@@ -164,6 +167,8 @@ pub fn about_keys(to: &Addressees, news: &KeyNews, actor: Option<&str>, at: Time
 
 /// How a key is listed that waited for its cut-over and never came to it.
 pub(super) const WAITED: &str = "Discarded key, which was prepared and never live";
+
+const NOT_EXPECTED: &str = "If you did not expect this, ask the security contact below.";
 
 const NOT_YOU: &str = "If this was neither you nor a colleague, somebody else can act for you. Sign in, change your password and \
      end the other sessions, look through the members, regenerate the key, and write to the security contact below.";
@@ -359,6 +364,16 @@ mod tests {
             mail.subject,
             format!("The next API key of {name} was discarded")
         );
+        assert!(mail.body.contains("change your password"), "{}", mail.body);
+        // The marketplace says why, and nobody is led to suspect a thief of their password.
+        let news = KeyNews::Discarded {
+            key: "a9f3".to_owned(),
+            reason: Some("found on a forum.example".to_owned()),
+        };
+        let mail = about_keys(&to(), &news, None, Time(0));
+        let told = "\nReason: found on a forum. example\n";
+        assert!(mail.body.contains(told), "{}", mail.body);
+        assert!(!mail.body.contains("change your password"), "{}", mail.body);
     }
 
     #[test]

@@ -76,6 +76,7 @@ async fn contract_key_ring(db: &Db) {
         died_us: None,
         expired_us: None,
         reported: 0,
+        live_reported: 0,
         accepted: 0,
         refused: 0,
     };

@@ -67,7 +67,6 @@ const KEY_FOLLOWS: &str = "Leave this page open: the new key is shown here, this
 struct RegeneratePage {
     shell: Shell,
     slug: String,
-    name: String,
     key: KeyView,
     /// Somebody said that they have the key.
     is_reported: bool,
@@ -127,7 +126,6 @@ pub async fn generate(
                 &member,
             ),
             slug: member.slug().to_owned(),
-            name: member.name().to_owned(),
             key: view,
             is_reported: leaks
                 .iter()

@@ -352,9 +352,9 @@ impl KeyView {
         };
         if let Some(key) = live {
             let used = db.last_accepted(scope, key.id).await?;
-            let is_new = is_counted_since(state, key.created_us, now);
-            view.state = KeyState::of_live(key.shown_us, used, is_new);
             let since = key.live_us.unwrap_or(key.created_us);
+            let is_new = is_counted_since(state, since, now);
+            view.state = KeyState::of_live(key.shown_us, used, is_new);
             view.key = Some(KeyFacts {
                 hint: key.hint.clone(),
                 since: When::date(since, now),
@@ -424,7 +424,7 @@ impl KeyView {
         self.has_key() && !waits
     }
 
-    /// Whether the key was ever used, as far as anybody remembers.
+    /// Whether the key is used, or may have been before what is remembered.
     pub fn has_been_used(&self) -> bool {
         matches!(self.state, KeyState::Live | KeyState::Idle)
     }
@@ -435,7 +435,7 @@ impl KeyView {
     }
 }
 
-/// Whether all use of a key made at this time was counted. Of one that is older than what is kept, nobody knows whether it
+/// Whether all use of a key that became live at this time was counted. Of one that is older than what is kept, nobody knows whether it
 /// was ever used.
 pub fn is_counted_since(state: &State, made: Time, now: Time) -> bool {
     made > now.before(A_DAY * state.services.settings.usage_days)

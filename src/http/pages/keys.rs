@@ -88,8 +88,8 @@ struct Row {
     version: i64,
     state: KeyState,
     hint: Option<String>,
-    /// Somebody has the whole key, said so, and it works.
-    is_reported: bool,
+    /// Somebody has a whole key, said so, and it works, or the next key, which would work from its cut-over on.
+    reported: Option<Reported>,
     since: Option<When>,
     used: Option<When>,
     /// Said where it was not used for as long as use is remembered.
@@ -101,6 +101,13 @@ struct Row {
     staged: Option<Staged>,
     may_prepare: bool,
     sort: SortBy,
+}
+
+/// Which of a dealer's keys was reported as found; the live one, if both were.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reported {
+    Live,
+    Next,
 }
 
 struct Staged {
@@ -188,7 +195,7 @@ impl Sort {
         };
         let order = match self {
             Self::Since => return time(a.since, b.since),
-            // What was not used for as long as is remembered was used longest ago; of those, the oldest key.
+            // What was never used comes before what was used longest ago; of several, the oldest key.
             Self::Used => return time(a.used, b.used).then(time(a.since, b.since)),
             Self::Urgency => a.urgency.cmp(&b.urgency).then(b.still.cmp(&a.still)),
             // The order in which they are read.
@@ -426,7 +433,8 @@ fn row(state: &State, on: OnRing, may_act: bool, now: Time) -> Row {
     let key = match (KeyState::of_inactive(row.status), row.created_us) {
         (Some(inactive), _) => inactive,
         (None, Some(created)) => {
-            let is_new = is_counted_since(state, created, now);
+            // A key that was prepared could not be used before its cut-over.
+            let is_new = is_counted_since(state, row.live_us.unwrap_or(created), now);
             KeyState::of_live(row.shown_us, row.used_us, is_new)
         }
         (None, None) if is_expired => KeyState::Expired,
@@ -456,7 +464,7 @@ fn row(state: &State, on: OnRing, may_act: bool, now: Time) -> Row {
         (KeyState::Live, None) => 10,
     };
     let since = has_key.then_some(row.live_us).flatten().or(row.created_us);
-    let is_in_force = has_key && KeyState::of_inactive(row.status).is_none();
+    let is_unused = matches!(key, KeyState::Idle | KeyState::Waiting);
     Row {
         seller: row.seller_id.to_text(),
         slug: row.slug,
@@ -466,12 +474,19 @@ fn row(state: &State, on: OnRing, may_act: bool, now: Time) -> Row {
         version: row.key_version,
         state: key,
         hint: row.hint,
-        is_reported: row.reported > 0 && KeyState::of_inactive(row.status).is_none(),
+        reported: match (KeyState::of_inactive(row.status), row.reported) {
+            (Some(_), _) | (None, 0) => None,
+            (None, _) if row.live_reported > 0 => Some(Reported::Live),
+            (None, _) => Some(Reported::Next),
+        },
         since: since.map(|at| When::ago(at, now)),
         used: row.used_us.map(|at| When::ago(at, now)),
         unused: match key {
             KeyState::Waiting => "never".to_owned(),
-            KeyState::Idle => format!("not in {} days", state.services.settings.usage_days),
+            KeyState::Idle => match state.services.settings.usage_days {
+                1 => "not in a day".to_owned(),
+                days => format!("not in {days} days"),
+            },
             _ => "–".to_owned(),
         },
         accepted: grouped(row.accepted),
@@ -489,7 +504,7 @@ fn row(state: &State, on: OnRing, may_act: bool, now: Time) -> Row {
         sort: SortBy {
             urgency,
             since,
-            used: row.used_us.or(is_in_force.then_some(Time(0))),
+            used: row.used_us.or(is_unused.then_some(Time(0))),
             accepted: row.accepted,
             refused: row.refused,
             still,

@@ -105,7 +105,7 @@ impl SettingsPage<'_> {
     /// Behind a button's words, for whoever works for several dealers: which one it is about.
     fn whose(&self, word: &str) -> String {
         match self.shell.has_several() {
-            true => format!(" {word} {}", self.name),
+            true => format!(" {word} {}", self.shell.dealer()),
             false => String::new(),
         }
     }

@@ -103,7 +103,7 @@ pub struct Revocation {
     /// Whether the database was seen to be behind this table: then the table is of a history that is no more.
     history_lost: AtomicBool,
     /// The latest epoch of which the database has let an answer show something. The table says nothing before it knows that
-    /// too: a client that was told of a cut-over is not told afterwards that it has yet to come.
+    /// too: a client that was told of a cut-over is not told afterwards, by this node, that it has yet to come.
     shown: AtomicI64,
     /// What the operator can watch.
     pub figures: Figures,
