@@ -191,7 +191,8 @@ impl Run {
                 arguments.extend(only);
             }
             Self::StoriesOnPostgres => {
-                arguments.extend(["--package", "truckradar", "--test", "stories"]);
+                // Of the whole workspace, as in the first run: alone it would be built once more, with fewer features of what it uses.
+                arguments.extend(["--workspace", "--test", "stories"]);
                 arguments.extend(only);
                 arguments.push("--");
                 arguments.extend(NOT_ON_BOTH.iter().flat_map(|part| ["--skip", part]));
