@@ -16,13 +16,22 @@ mod secrets_of_people;
 mod sessions;
 mod sign_in;
 
-use crate::support::client::Answer;
+use crate::support::{binary::Place, client::Answer};
 
 /// What an attacker's site is called.
 const EVIL: &str = "evil.example";
 
 /// A token of the right form that is nobody's.
 const NOBODYS: &str = "0123456789abcdefghijABCDEFGHIJ0123456789abc";
+
+/// Waits until the database holds so many failures to sign in; each is there under its account, and in the same moment under its
+/// client.
+async fn until_failures(place: &Place, wanted: i64) {
+    let sql = format!(
+        "SELECT 1 FROM sign_in_failures WHERE subject LIKE 'email:%' HAVING COUNT(*) >= {wanted}"
+    );
+    place.until("as many failures", sql).await;
+}
 
 /// Everything that an answer says, headers and all, in lower case.
 fn whole(answer: &Answer) -> String {

@@ -6,8 +6,6 @@
 mod mailed;
 mod second_factor;
 
-use std::time::Instant;
-
 use crate::support::{
     binary::{PASSWORD, PUBLIC_URL, Place, Served},
     client::Answer,

@@ -606,6 +606,14 @@ async fn the_states_of_keys_are_told_apart() {
         [1, 0, 2, 5, 6, 3, 4].map(slug),
         "by how urgent it is"
     );
+    let own = vendor
+        .get(&format!("/dashboard?seller={}", slug(6)))
+        .await
+        .words();
+    assert!(
+        own.contains("Not used as far back as use is remembered, 30 days."),
+        "{own}"
+    );
     assert!(row_of(&page, &slug(6)).contains("not in 30 days"));
     assert!(row_of(&page, &slug(4)).contains(" never "));
     let attention = vendor.get("/dashboard/keys?show=attention").await;

@@ -314,14 +314,27 @@ async fn say_who_is_waited_for(services: &Services) -> Infallible {
     }
 }
 
+/// All of standard input, which may be a secret.
+fn read_stdin(what: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    std::io::stdin()
+        .take(STDIN_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("{what} cannot be read from standard input"))?;
+    anyhow::ensure!(
+        bytes.len() as u64 <= STDIN_BYTES_MAX,
+        "{what} is expected on standard input, and more than {} KiB came",
+        STDIN_BYTES_MAX >> 10
+    );
+    Ok(bytes)
+}
+
 /// A secret from standard input, without the line end that comes with most ways to type or pipe one.
 fn read_secret(what: &str) -> anyhow::Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::new());
-    std::io::stdin()
-        .take(STDIN_BYTES_MAX)
-        .read_to_string(&mut text)
+    let bytes = read_stdin(what)?;
+    let text = std::str::from_utf8(&bytes)
         .with_context(|| format!("{what} cannot be read from standard input"))?;
-    let trimmed = text.strip_suffix('\n').unwrap_or(&text);
+    let trimmed = text.strip_suffix('\n').unwrap_or(text);
     let trimmed = trimmed.strip_suffix('\r').unwrap_or(trimmed);
     anyhow::ensure!(
         !trimmed.is_empty(),
@@ -332,16 +345,7 @@ fn read_secret(what: &str) -> anyhow::Result<Zeroizing<String>> {
 
 /// A key alone, or the mail or the file that it was found in, from standard input. In whatever encoding: a key is ASCII.
 fn read_text_with_key() -> anyhow::Result<Zeroizing<String>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    std::io::stdin()
-        .take(STDIN_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .context("a key cannot be read from standard input")?;
-    anyhow::ensure!(
-        bytes.len() as u64 <= STDIN_BYTES_MAX,
-        "more than {} KiB came on standard input: give the part that the key stands in",
-        STDIN_BYTES_MAX >> 10
-    );
+    let bytes = read_stdin("a key, or the part of a text that it stands in,")?;
     let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
     anyhow::ensure!(
         !text.trim().is_empty(),

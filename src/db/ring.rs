@@ -46,10 +46,10 @@ pub struct RingRow {
     pub died_us: Option<Time>,
     /// When the operator last expired one.
     pub expired_us: Option<Time>,
-    /// Places where its live or prepared key was reported as found, and that nobody has dismissed.
-    pub reported: i64,
-    /// Those of them that are about the live one.
+    /// Places where its live key was reported as found, and that nobody has dismissed.
     pub live_reported: i64,
+    /// The same of the key that waits for its cut-over.
+    pub staged_reported: i64,
     /// Calls that any of its keys let in since the time asked for, to the minute.
     pub accepted: i64,
     /// Calls with any of its keys that got 401.
@@ -77,10 +77,10 @@ impl Db {
              (SELECT MAX(d.ended_us) FROM api_keys d WHERE d.seller_id = m.seller_id \
              AND d.state IN ('replaced', 'expired') AND COALESCE(d.end_reason, '') <> $3) AS died_us, \
              (SELECT MAX(d.ended_us) FROM api_keys d WHERE d.seller_id = m.seller_id AND d.state = 'expired') AS expired_us, \
-             (SELECT COUNT(*) FROM leaks l WHERE l.seller_id = m.seller_id AND (l.key_id = k.id OR l.key_id = g.id) \
-             AND l.outcome = 'told' AND l.dismissed_us IS NULL) AS reported, \
              (SELECT COUNT(*) FROM leaks l WHERE l.seller_id = m.seller_id AND l.key_id = k.id \
              AND l.outcome = 'told' AND l.dismissed_us IS NULL) AS live_reported, \
+             (SELECT COUNT(*) FROM leaks l WHERE l.seller_id = m.seller_id AND l.key_id = g.id \
+             AND l.outcome = 'told' AND l.dismissed_us IS NULL) AS staged_reported, \
              COALESCE(n.accepted, 0) AS accepted, COALESCE(n.refused, 0) AS refused \
              FROM memberships m JOIN sellers s ON s.id = m.seller_id \
              LEFT JOIN api_keys k ON k.seller_id = m.seller_id AND k.state = 'live' \

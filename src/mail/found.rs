@@ -248,6 +248,45 @@ mod tests {
     }
 
     #[test]
+    fn the_contact_is_told_whose_key_it_is_and_waits_for_no_owner_that_there_is_not() {
+        let told = found(Outcome::Told);
+        let mail = about_found_key_for_contact(&to(), &told, Time(0));
+        assert!(
+            mail.body.contains("of the dealer account Lone Star"),
+            "{}",
+            mail.body
+        );
+        assert!(
+            mail.body.contains("If the owners do not answer"),
+            "{}",
+            mail.body
+        );
+        let platform = Addressees {
+            kind: AccountKind::Platform,
+            owners: Vec::new(),
+            ..to()
+        };
+        for works in [Works::Now, Works::NotYet] {
+            let told = FoundKey {
+                works,
+                ..found(Outcome::Told)
+            };
+            let mail = about_found_key_for_contact(&platform, &told, Time(0));
+            assert!(
+                mail.body.contains("of the platform Lone Star"),
+                "{}",
+                mail.body
+            );
+            assert!(
+                mail.body.contains("so nobody else was mailed"),
+                "{}",
+                mail.body
+            );
+            assert!(!mail.body.contains("If the owners"), "{}", mail.body);
+        }
+    }
+
+    #[test]
     fn each_outcome_says_what_became_of_the_key_and_ten_places_are_named() {
         let mut found = found(Outcome::Expired);
         found.places = (0..12)

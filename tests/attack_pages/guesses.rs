@@ -5,7 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::second_factor::{NOBODYS_CODE, OWNER, giving, is_in, recovery_codes};
+use super::{
+    second_factor::{NOBODYS_CODE, OWNER, giving, is_in, recovery_codes},
+    until_failures,
+};
 use crate::support::{
     binary::{PASSWORD, Place},
     client::Answer,
@@ -63,23 +66,6 @@ async fn entries(place: &Place) -> Vec<serde_json::Value> {
     details
         .map(|detail| serde_json::from_str(detail).expect("JSON"))
         .collect()
-}
-
-async fn until_failures(place: &Place, wanted: i64) {
-    let end = Instant::now() + Duration::from_secs(30);
-    let mut inside = place.look_inside().await;
-    loop {
-        let sql = "SELECT COUNT(*) FROM sign_in_failures WHERE subject LIKE 'email:%'";
-        let rows: i64 = sqlx::query_scalar(sql)
-            .fetch_one(&mut inside)
-            .await
-            .expect("answers");
-        if rows >= wanted {
-            return;
-        }
-        assert!(Instant::now() < end, "{rows} failures of {wanted}");
-        tokio::task::yield_now().await;
-    }
 }
 
 async fn signed_in_half(dealership: &Dealership) -> Person {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 
+use super::until_failures;
 use crate::support::{
     binary::{PASSWORD, Place, Served},
     client::Answer,
@@ -181,24 +182,6 @@ async fn from_the_tenth_failure_on_guesses_wait_whatever_the_client_says_of_itse
     assert_eq!(try_from(&served, &wrong, "192.0.2.2").await.status, 422);
     assert!(!guess.is_finished(), "neither waited for the guess");
     assert_eq!(guess.await.expect("ends"), 422);
-}
-
-/// Waits until the database holds so many failures.
-async fn until_failures(place: &Place, wanted: i64) {
-    let mut inside = place.look_inside().await;
-    let end = Instant::now() + Duration::from_secs(30);
-    loop {
-        // Each is there under its account and under its client.
-        let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sign_in_failures")
-            .fetch_one(&mut inside)
-            .await
-            .expect("answers");
-        if rows >= wanted * 2 {
-            return;
-        }
-        assert!(Instant::now() < end, "{rows} rows of {wanted} failures");
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test]

@@ -39,16 +39,10 @@ async fn contract_change_waits_for_write(db: &Db) {
     let (scope, _) = two_sellers(db).await;
     let (key, _) = rotate(db, scope, T).await;
     let by_key = key.scope(scope.seller());
-    let mut write = db.begin_write(by_key).await.expect("the key is live");
-    let mut change = beside(db, async move |db| db.begin_change(scope).await);
-    still_waits(&mut change, &mut write).await;
-    write
-        .upsert_listings(&[listing(scope, vin(1), "{}")])
-        .await
-        .expect("the write is in order");
-    write.commit().await.expect("lands");
+    let change = async move |db: Db| db.begin_change(scope).await;
     // It comes after the write, and sees it.
-    let mut change = ended(change).await.expect("its turn");
+    let change = after_the_write_of(db, by_key, change).await;
+    let mut change = change.expect("its turn");
     let seen = change.listings_of(&[vin(1)]).await.expect("reads");
     assert_eq!(seen.len(), 1);
 

@@ -326,6 +326,22 @@ impl Holder for WriteTx {
     }
 }
 
+/// Begins a change beside a write of somebody's that lists a unit, and lets the write land: the change waits for it. What became
+/// of the change.
+async fn after_the_write_of<T, F>(db: &Db, by: SellerScope, change: impl FnOnce(Db) -> F) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let mut write = db.begin_write(by).await.expect("may act");
+    let mut change = beside(db, change);
+    still_waits(&mut change, &mut write).await;
+    let listed = write.upsert_listings(&[listing(by, vin(1), "{}")]).await;
+    listed.expect("the write is in order");
+    write.commit().await.expect("lands");
+    ended(change).await
+}
+
 async fn ended<T>(waiting: JoinHandle<T>) -> T {
     waiting.await.expect("does not panic")
 }

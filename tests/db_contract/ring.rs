@@ -75,8 +75,8 @@ async fn contract_key_ring(db: &Db) {
         staged_shown_us: None,
         died_us: None,
         expired_us: None,
-        reported: 0,
         live_reported: 0,
+        staged_reported: 0,
         accepted: 0,
         refused: 0,
     };

@@ -374,19 +374,12 @@ async fn contract_factor_fence(db: &Db) {
 async fn contract_demand_waits(db: &Db) {
     let (scope, _) = two_sellers(db).await;
     let (_, admin) = member(db, scope, "adm@lone.example", Role::Admin).await;
-    let mut write = db.begin_write(admin).await.expect("may act");
-    let mut change = beside(db, async move |db| {
+    let change = after_the_write_of(db, admin, async move |db| {
         let mut tx = db.begin_change(scope).await?;
         tx.require_second_factor(true).await?;
         tx.commit().await
     });
-    still_waits(&mut change, &mut write).await;
-    write
-        .upsert_listings(&[listing(scope, vin(1), "{}")])
-        .await
-        .expect("the write is in order");
-    write.commit().await.expect("lands");
-    ended(change).await.expect("its turn");
+    change.await.expect("its turn");
     assert_fenced(db.begin_write(admin).await);
 }
 

@@ -192,26 +192,12 @@ async fn a_link_is_made_when_its_mail_is_sent_and_a_second_try_makes_another() {
         .change("UPDATE users SET reset_asked_us = 0; DELETE FROM account_links; DELETE FROM sign_in_failures")
         .await;
     person.send(&form).await;
-    until(&place, "SELECT 1 FROM outbox WHERE attempts = 1").await;
+    place
+        .until("a first try", "SELECT 1 FROM outbox WHERE attempts = 1")
+        .await;
     place.change("DELETE FROM account_links").await;
     place.change("UPDATE outbox SET next_try_us = 0").await;
     served.wait_until_it_says("a mail is dropped");
-}
-
-async fn until(place: &Place, sql: &'static str) {
-    let end = Instant::now() + std::time::Duration::from_secs(40);
-    let mut inside = place.look_inside().await;
-    loop {
-        let found: Option<i64> = sqlx::query_scalar(sql)
-            .fetch_optional(&mut inside)
-            .await
-            .expect("answers");
-        if found.is_some() {
-            return;
-        }
-        assert!(Instant::now() < end, "{sql}");
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test]

@@ -345,7 +345,7 @@ fn a_key_is_identified_from_standard_input() {
         }
         run(place, &identify, &format!("{live} {old}")).assert_refused("more than one key");
         let long = format!("{}{live}", "x".repeat(64 << 10));
-        run(place, &identify, &long).assert_refused("more than 64 KiB came");
+        run(place, &identify, &long).assert_refused("and more than 64 KiB came");
         run(place, &identify, "").assert_refused("a key is expected on standard input");
         run(place, &identify, "\n").assert_refused("a key is expected on standard input");
     });

@@ -34,6 +34,9 @@ pub const PASSWORD: &str = "correct horse battery";
 /// How long a server may take to be ready, on a machine busy with other tests.
 const READY: Duration = Duration::from_secs(30);
 
+/// How long what the database is to hold may take, on such a machine.
+const UNTIL: Duration = Duration::from_secs(40);
+
 /// The program under test.
 pub fn program() -> &'static str {
     env!("CARGO_BIN_EXE_truckradar")
@@ -175,6 +178,23 @@ impl Place {
             None => self.database() + "?mode=ro",
         };
         AnyConnection::connect(&read_only).await.expect("opens")
+    }
+
+    /// Waits until this finds a row; `told` is what did not come about if it never does.
+    pub async fn until(&self, told: &str, sql: impl Into<String>) {
+        let mut inside = self.look_inside().await;
+        let sql = sql.into();
+        let end = Instant::now() + UNTIL;
+        loop {
+            let found = sqlx::query(AssertSqlSafe(sql.clone()))
+                .fetch_optional(&mut inside)
+                .await;
+            if found.expect("answers").is_some() {
+                return;
+            }
+            assert!(Instant::now() < end, "{told}: not within {UNTIL:?}");
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Lists the columns in the engine's own words.

@@ -49,7 +49,8 @@ impl From<Forbidden> for ApiError {
             Forbidden::Elsewhere => (
                 Code::Forbidden,
                 "address",
-                "This key is not accepted from your address. Whoever manages the account chooses the networks in Settings, Where the key may be used.",
+                "This key is not accepted from your address. Whoever manages the account chooses the networks in Settings, Where the key \
+                 may be used.",
             ),
             Forbidden::Plan => (
                 Code::TierRestricted,
@@ -60,14 +61,14 @@ impl From<Forbidden> for ApiError {
                 Code::Forbidden,
                 "not_granted",
                 "Your key may not act for the dealer that TruckRadar-Seller names: the name may be misspelt, or the dealer has not \
-                 granted access, or has withdrawn it. An owner grants it in Settings, Platform access. With a dealer's own key, and to open \
-                 an account for a new dealer, leave the header out.",
+                 granted access, or has withdrawn it. An owner grants it in Settings, Platform access. With a dealer's own \
+                 key, and to open an account for a new dealer, leave the header out.",
             ),
             Forbidden::SellerSuspended => (
                 Code::Forbidden,
                 "seller_suspended",
-                "The marketplace has suspended the account of the dealer that TruckRadar-Seller names. Your key and your access are good: go \
-                 on with other dealers, and ask this one. The call works again when the account is resumed.",
+                "The marketplace has suspended the account of the dealer that TruckRadar-Seller names. Your key and your \
+                 access are good: go on with other dealers, and ask this one. The call works again when the account is resumed.",
             ),
         };
         Self {

@@ -429,12 +429,13 @@ pub async fn show(
 
 fn row(state: &State, on: OnRing, may_act: bool, now: Time) -> Row {
     let OnRing { row, still, more } = on;
+    // When the live key began to work; a prepared one could not be used before its cut-over.
+    let since = row.live_us.or(row.created_us);
     let is_expired = row.died_us.is_some() && row.died_us == row.expired_us;
-    let key = match (KeyState::of_inactive(row.status), row.created_us) {
+    let key = match (KeyState::of_inactive(row.status), since) {
         (Some(inactive), _) => inactive,
-        (None, Some(created)) => {
-            // A key that was prepared could not be used before its cut-over.
-            let is_new = is_counted_since(state, row.live_us.unwrap_or(created), now);
+        (None, Some(since)) => {
+            let is_new = is_counted_since(state, since, now);
             KeyState::of_live(row.shown_us, row.used_us, is_new)
         }
         (None, None) if is_expired => KeyState::Expired,
@@ -446,12 +447,18 @@ fn row(state: &State, on: OnRing, may_act: bool, now: Time) -> Row {
         created: When::ago(created, now),
         was_shown: row.staged_shown_us.is_some(),
     });
-    let has_key = row.created_us.is_some();
+    let has_key = since.is_some();
     let waits = staged.as_ref().map(|key| key.was_shown);
+    let reported = match KeyState::of_inactive(row.status) {
+        Some(_) => None,
+        None if row.live_reported > 0 => Some(Reported::Live),
+        None if row.staged_reported > 0 => Some(Reported::Next),
+        None => None,
+    };
     let urgency = match (key, waits) {
         (KeyState::Closed, _) => CLOSED,
         (KeyState::Suspended, _) => 2,
-        _ if row.reported > 0 => 0,
+        _ if reported.is_some() => 0,
         (KeyState::Expired, _) => 1,
         (KeyState::NeverShown, _) => 3,
         _ if still > 0 => 4,
@@ -463,7 +470,6 @@ fn row(state: &State, on: OnRing, may_act: bool, now: Time) -> Row {
         (KeyState::Waiting, None) => 9,
         (KeyState::Live, None) => 10,
     };
-    let since = has_key.then_some(row.live_us).flatten().or(row.created_us);
     let is_unused = matches!(key, KeyState::Idle | KeyState::Waiting);
     Row {
         seller: row.seller_id.to_text(),
@@ -474,11 +480,7 @@ fn row(state: &State, on: OnRing, may_act: bool, now: Time) -> Row {
         version: row.key_version,
         state: key,
         hint: row.hint,
-        reported: match (KeyState::of_inactive(row.status), row.reported) {
-            (Some(_), _) | (None, 0) => None,
-            (None, _) if row.live_reported > 0 => Some(Reported::Live),
-            (None, _) => Some(Reported::Next),
-        },
+        reported,
         since: since.map(|at| When::ago(at, now)),
         used: row.used_us.map(|at| When::ago(at, now)),
         unused: match key {
