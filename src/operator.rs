@@ -22,7 +22,7 @@ use crate::{
     db::{DbError, KeyRow, LeakRow, OfKeys, SellerRow},
     inventory::{service::InventoryError, vin::Vin},
     keys::{
-        format::{FormError, SecretKey, keys_in, redact},
+        format::{SecretKey, keys_in, redact},
         lifecycle::KeyActError,
         scope::{OperatorAuthority, SellerScope},
     },
@@ -44,6 +44,9 @@ const REASON_CHARS_MAX: usize = 500;
 
 /// What is said of a well-formed key that is in no table.
 const NOBODYS_KEY: &str = "a well-formed key, but no Seller's: never made here, or one of those so old that they are forgotten";
+
+/// What is said of a text in which no key stands.
+const NO_WHOLE_KEY: &str = "no whole key stands in this text. In a mail it may be encoded or broken over lines: give the key itself";
 
 /// One act. It travels over the server's socket as JSON.
 #[derive(Serialize, Deserialize)]
@@ -384,7 +387,7 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
             let reason = reason_for_people(&reason)?;
             let found = match only_key_in(&text)? {
                 Ok(secret) => services.db.identify_key(secret.digest()).await?,
-                Err(error) => return Err(Refused::new(format!("nothing was done: {error}"))),
+                Err(why) => return Err(Refused::new(format!("nothing was done: {why}"))),
             };
             let Some(found) = found else {
                 return Err(Refused::new(format!("nothing was done: {NOBODYS_KEY}")));
@@ -437,10 +440,8 @@ pub async fn perform(services: &Services, command: Command) -> Answer {
         Command::KeyIdentify { text } => {
             let secret = match only_key_in(&text)? {
                 Ok(secret) => secret,
-                Err(error) => {
-                    return Ok(
-                        json!({"identified": null, "reason": "malformed", "message": error.to_string()}),
-                    );
+                Err(why) => {
+                    return Ok(json!({"identified": null, "reason": "malformed", "message": why}));
                 }
             };
             match services.db.identify_key(secret.digest()).await? {
@@ -486,15 +487,16 @@ async fn find(
 }
 
 /// The key that was handed in: alone, or in the midst of the mail or the line of code that it was found in.
-/// Refused if there are several, of which nobody has said which is meant.
-fn only_key_in(text: &str) -> Result<Result<SecretKey, FormError>, Refused> {
+/// Why there is none, if there is none; refused if there are several, of which nobody has said which is meant.
+fn only_key_in(text: &str) -> Result<Result<SecretKey, String>, Refused> {
     let mut found = keys_in(text, 2);
     match found.pop() {
         Some(_) if !found.is_empty() => Err(Refused::new(
             "more than one key stands in this text: give one at a time; nothing was done",
         )),
         Some(key) => Ok(Ok(key)),
-        None => Ok(SecretKey::parse(text.trim().as_bytes())),
+        None if text.trim().contains(char::is_whitespace) => Ok(Err(NO_WHOLE_KEY.to_owned())),
+        None => Ok(SecretKey::parse(text.trim().as_bytes()).map_err(|error| error.to_string())),
     }
 }
 

@@ -28,7 +28,7 @@ const NOBODYS: &str = "0123456789abcdefghijABCDEFGHIJ0123456789abc";
 /// client.
 async fn until_failures(place: &Place, wanted: i64) {
     let sql = format!(
-        "SELECT 1 FROM sign_in_failures WHERE subject LIKE 'email:%' HAVING COUNT(*) >= {wanted}"
+        "SELECT 1 FROM (SELECT COUNT(*) AS n FROM sign_in_failures WHERE subject LIKE 'email:%') AS failures WHERE n >= {wanted}"
     );
     place.until("as many failures", sql).await;
 }

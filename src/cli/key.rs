@@ -206,8 +206,13 @@ impl KeyCommand {
                 }
                 let found = &answer["identified"];
                 if found.is_null() {
+                    // What is no key may still have been meant to be one: nobody's is said of a key only.
+                    let verdict = match answer["reason"] == "malformed" {
+                        true => "No key",
+                        false => "Nobody's key",
+                    };
                     return print::text(&format!(
-                        "Nobody's key: {}.",
+                        "{verdict}: {}.",
                         print::plain(&answer["message"])
                     ));
                 }

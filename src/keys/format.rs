@@ -144,8 +144,9 @@ pub fn digest_presented(text: &[u8]) -> Result<KeyDigest, FormError> {
 }
 
 /// The keys that stand in a text among other things, each once, in their order, at most so many. What is longer than a key is
-/// none.
+/// none. A line that a mail broke (quoted-printable, RFC 2045 section 6.7) is one line.
 pub fn keys_in(text: &str, most: usize) -> Vec<SecretKey> {
+    let text = &*text.replace("=\r\n", "").replace("=\n", "");
     let mut found: Vec<SecretKey> = Vec::new();
     for (at, _) in text.match_indices(PREFIX) {
         let rest = &text.as_bytes()[at..];

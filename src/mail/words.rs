@@ -266,18 +266,18 @@ pub fn about_stray_clients(
     }
     let what_to_do = if has_live_key {
         "These machines still have an old key and sync nothing, or begin with it each time they start. Put the present key into \
-         each of them; do not generate again for it, that would shut out all the others."
+         each of them that is yours; do not generate again for it, that would shut out all the others."
     } else {
-        "There is no live key at present. Generate one in Settings, API Key, and put it into each of these machines and into \
-         every other one that syncs for you."
+        "There is no live key at present. Generate one in Settings, API Key, and put it into each of these machines that is yours \
+         and into every other one that syncs for you."
     };
     NewMail {
         subject: format!("A dead API key of {name} is still being sent"),
         body: format!(
             "{some} {name} ({}) {still} a dead key: {} refused with 401 in the last 10 minutes, as of {}.\n\n{list}\n\
              What stands in quotes is what the client calls itself; anybody who has the dead key could have written it.\n\n\
-             {what_to_do} If you do not know a machine, somebody may have found an old copy of a key. It is of no use to them, as \
-             it is dead.\n\n\
+             Look first whether you know them: somebody may have found a copy of the dead key, and is not to have the present one. \
+             The dead one is of no use to them.\n\n{what_to_do}\n\n\
              You get one mail about this within a day, however long it goes on. Settings shows who is left.\n",
             to.slug,
             calls(refused),

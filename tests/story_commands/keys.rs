@@ -298,6 +298,7 @@ fn a_key_is_identified_from_standard_input() {
                 format!("API_KEY={key} # prod"),
                 format!("\"{key}\""),
                 format!("Bearer {key}"),
+                format!("KEY=3D{}=\r\n{}\r\n", &key[..20], &key[20..]),
                 format!("Hello,\nwe found {key}, on a forum. It is {key}.\nBye"),
             ] {
                 let found = json_of(place, &identify, &typed);
@@ -333,6 +334,10 @@ fn a_key_is_identified_from_standard_input() {
             (&*mistyped, "malformed"),
             (&live[..45], "malformed"),
             ("hunter2", "malformed"),
+            (
+                &format!("we found {} {} there", &live[..20], &live[20..]),
+                "malformed",
+            ),
         ] {
             // That it is nobody's is an answer, not a refusal.
             let found = json_of(place, &identify, typed);
@@ -341,7 +346,12 @@ fn a_key_is_identified_from_standard_input() {
             assert_eq!(found["reason"], reason, "{found}");
             assert!(!found.to_string().contains(typed));
             let text = run(place, &identify, typed).assert_done();
-            assert!(text.out.starts_with("Nobody's key: "), "{text:?}");
+            let verdict = if reason == "unknown" {
+                "Nobody's key: "
+            } else {
+                "No key: "
+            };
+            assert!(text.out.starts_with(verdict), "{text:?}");
         }
         run(place, &identify, &format!("{live} {old}")).assert_refused("more than one key");
         let long = format!("{}{live}", "x".repeat(64 << 10));

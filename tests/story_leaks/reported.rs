@@ -49,7 +49,17 @@ async fn a_key_that_somebody_hands_in_goes_on_working_and_its_owners_are_told_on
         words.contains("reported that they found this key"),
         "{words}"
     );
+    assert!(
+        words.contains("put the new key into whatever of this is yours"),
+        "{words}"
+    );
     assert!(!words.contains("Prepare the next key"), "{words}");
+    let all = owner.get("/dashboard/keys").await;
+    assert!(!all.words().contains("Prepare next key"), "{}", all.words());
+    assert!(
+        page.words()
+            .contains("Whoever found the present key can use it until the cut-over.")
+    );
     let log = owner
         .get("/dashboard/settings/audit?seller=lone-star")
         .await;
@@ -138,6 +148,9 @@ async fn a_reported_key_that_cannot_be_used_at_present_is_not_said_to_work() {
         "{words}"
     );
     assert!(!words.contains("it still works"), "{words}");
+    // The page offers no cut-over to it before somebody has said that they know.
+    assert!(!words.contains("Cut over to the next key"), "{words}");
+    assert!(words.contains("Discard the next key"), "{words}");
     let words = owner.get("/dashboard/keys").await.words();
     assert!(
         words.contains("Next key reported as found: discard it"),

@@ -93,7 +93,6 @@ struct GeneratedPage<'a> {
 struct ConflictPage {
     shell: Shell,
     slug: String,
-    name: String,
     by: String,
     by_oneself: bool,
     at: Option<When>,
@@ -353,7 +352,6 @@ impl Acting {
                 "No key was made"
             }),
             slug: member.slug().to_owned(),
-            name: member.name().to_owned(),
             by: match last {
                 Some(act) => name_of(&self.state, &act.actor).await?,
                 None => MARKETPLACE.to_owned(),

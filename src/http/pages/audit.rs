@@ -35,7 +35,6 @@ const PER_PAGE: usize = 50;
 struct AuditPage {
     shell: Shell,
     slug: String,
-    name: String,
     audit_days: u32,
     usage_days: u32,
     tabs: Vec<Tab>,
@@ -119,7 +118,6 @@ pub async fn show(
     Ok(Page(AuditPage {
         shell: Shell::inside("Audit log", Section::Settings, &caller.session, &member),
         slug: member.slug().to_owned(),
-        name: member.name().to_owned(),
         audit_days: services.settings.audit_days,
         usage_days: services.settings.usage_days,
         tabs: vec![

@@ -35,7 +35,6 @@ const PER_PAGE: usize = 50;
 struct InventoryPage {
     shell: Shell,
     slug: String,
-    name: String,
     status: &'static str,
     search: String,
     tabs: Vec<Tab>,
@@ -127,7 +126,6 @@ pub async fn show(
     Ok(Page(InventoryPage {
         shell: Shell::inside("Inventory", Section::Inventory, &caller.session, &member),
         slug: member.slug().to_owned(),
-        name: member.name().to_owned(),
         status: status.map_or("", ListingStatus::as_str),
         tabs: vec![
             tab("All", all, None),

@@ -501,7 +501,8 @@ fn row(state: &State, on: OnRing, may_act: bool, now: Time) -> Row {
             (1, true) => "at least 1 client".to_owned(),
             (n, true) => format!("at least {n} clients"),
         },
-        may_prepare: may_act && has_key && waits != Some(true),
+        // Of a key that somebody else has, the next one is not prepared: it is replaced at once, where Open leads.
+        may_prepare: may_act && has_key && waits != Some(true) && reported != Some(Reported::Live),
         staged,
         sort: SortBy {
             urgency,
