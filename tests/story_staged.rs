@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -170,6 +170,7 @@ async fn clients_that_hold_both_keys_lose_no_call() {
     let stop = Arc::new(AtomicBool::new(false));
     let mut clients = Vec::new();
     let mut has_read: Vec<Arc<AtomicUsize>> = Vec::new();
+    let is_on_postgres = place.is_on_postgres();
     for number in 0..CLIENTS {
         // Every other client looks out for the cut-over: it begins each call with the next key.
         let eager = number % 2 == 0;
@@ -187,11 +188,18 @@ async fn clients_that_hold_both_keys_lose_no_call() {
                 // once more: it may have been staged when it was sent first, and cut over in between.
                 let mut told = Vec::new();
                 uses_next |= eager;
-                for _ in 0..3 {
+                while told.len() < 3 {
                     let secret = if uses_next { &next } else { &present };
                     let began = Instant::now();
                     let answer = client.with_key(secret).get("/api/v1/key").await;
                     let ended = Instant::now();
+                    // A busy machine may be late in renewing its trust. That says nothing of a key: as the documentation has it,
+                    // a client waits and repeats.
+                    if is_on_postgres && answer.status == 503 {
+                        let wait = answer.header("retry-after").parse().expect("seconds");
+                        tokio::time::sleep(Duration::from_secs(wait)).await;
+                        continue;
+                    }
                     if answer.status == 200 {
                         // The next key of a round is the present one of the round after it.
                         let key = if uses_next {

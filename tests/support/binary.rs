@@ -78,7 +78,7 @@ impl Place {
     /// On the engine that the stories are told on this time.
     pub fn new() -> Self {
         match postgres::is_told_on() {
-            true => Self::on_own(postgres::Database::create_and_wait()),
+            true => Self::on_own(postgres::Database::with_schema()),
             false => Self::on_file(),
         }
     }

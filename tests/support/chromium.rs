@@ -10,7 +10,7 @@ use std::{
     os::{fd::OwnedFd, unix::process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::mpsc::{self, RecvTimeoutError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -23,6 +23,8 @@ use tempfile::TempDir;
 
 /// How long a chromedriver may take to be ready, on a machine busy with other tests.
 const READY: Duration = Duration::from_secs(30);
+/// How often one is started that finds no port.
+const STARTS: usize = 5;
 /// How long chromium may take to close in good order, and what outlives it to notice that it has gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -40,6 +42,13 @@ pub struct Chromedriver {
 
 impl Chromedriver {
     pub fn start() -> Self {
+        let mut tries = (0..STARTS).map(|_| Self::start_once());
+        let started = tries.find_map(|driver| driver);
+        started.expect("chromedriver names a port")
+    }
+
+    /// None if it ended without a port: it looks for one that is free on IPv4, and gives up if that is not free on IPv6.
+    fn start_once() -> Option<Self> {
         let folder = tempfile::Builder::new()
             .prefix("tr-")
             .tempdir()
@@ -83,11 +92,13 @@ impl Chromedriver {
             session: None,
             log: Some(log),
         };
-        // Without a port it ends here as well.
-        driver
-            .address
-            .set_port(told.recv_timeout(READY).expect("chromedriver names a port"));
-        driver
+        match told.recv_timeout(READY) {
+            Ok(port) => driver.address.set_port(port),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            // It ends here as well.
+            Err(RecvTimeoutError::Timeout) => panic!("chromedriver names no port"),
+        }
+        Some(driver)
     }
 
     pub fn url(&self) -> String {

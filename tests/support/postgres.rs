@@ -3,8 +3,11 @@
 //! Never: a test passed over because there is no server; a database left behind, whatever became of the test.
 
 use std::{
-    process,
-    sync::atomic::{AtomicUsize, Ordering},
+    process::{self, Command},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -13,11 +16,17 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 const VARIABLE: &str = "TRUCKRADAR_TEST_POSTGRES";
 /// Names the engine of the stories; SQLite unless it says `postgres`.
 const ENGINE: &str = "TRUCKRADAR_TEST_ENGINE";
+/// Most servers out there sort by some language's rules; what must be sorted by bytes has to say so itself.
+const EMPTY: &str = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'";
+/// A pool that a failed test left open must not keep its database alive.
+const DROP: &str = "WITH (FORCE)";
 
 /// Exists as long as this value does.
 pub struct Database {
     server: String,
     name: String,
+    /// What it was copied from, which is there as long as a copy of it is.
+    template: Option<Arc<Self>>,
 }
 
 /// Whether the stories are told on PostgreSQL this time: `cargo xtask test` tells them on each engine.
@@ -26,12 +35,38 @@ pub fn is_told_on() -> bool {
 }
 
 impl Database {
-    /// The same for who cannot await it: a test's own runtime cannot be waited for from inside it.
-    pub fn create_and_wait() -> Self {
-        apart(Self::create())
+    /// One in which the schema stands already, as a copy of one in which it was made once: that is quicker than to make it for
+    /// every story. Not for what tells of the making itself.
+    pub fn with_schema() -> Self {
+        let template = Self::template();
+        let mut copy = apart(Self::made(&format!("TEMPLATE {}", template.name)));
+        copy.template = Some(template);
+        copy
     }
 
+    /// The one that the others are copied from. Made anew when none of its copies is left.
+    fn template() -> Arc<Self> {
+        static KEPT: Mutex<Weak<Database>> = Mutex::new(Weak::new());
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(template) = kept.upgrade() {
+            return template;
+        }
+        let template = Arc::new(apart(Self::create()));
+        let made = Command::new(env!("CARGO_BIN_EXE_truckradar"))
+            .args(["migrate", "--database", &template.url()])
+            .output()
+            .expect("runs");
+        assert!(made.status.success(), "{made:?}");
+        *kept = Arc::downgrade(&template);
+        template
+    }
+
+    /// An empty one.
     pub async fn create() -> Self {
+        Self::made(EMPTY).await
+    }
+
+    async fn made(from: &str) -> Self {
         let server = std::env::var(VARIABLE).unwrap_or_else(|_| {
             panic!(
                 "this test needs a PostgreSQL server and {VARIABLE} names none. Run `cargo xtask test`, which starts \
@@ -42,10 +77,14 @@ impl Database {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("truckradar_test_{}_{number}", process::id());
-        let database = Self { server, name };
+        let database = Self {
+            server,
+            name,
+            template: None,
+        };
         // An earlier process of the same number may have been killed before it could clean up.
-        database.tell_server("DROP DATABASE IF EXISTS").await;
-        database.tell_server("CREATE DATABASE").await;
+        database.tell_server("DROP DATABASE IF EXISTS", DROP).await;
+        database.tell_server("CREATE DATABASE", from).await;
         database
     }
 
@@ -87,17 +126,11 @@ impl Database {
         connection.close().await.expect("closes");
     }
 
-    async fn tell_server(&self, what: &str) {
+    async fn tell_server(&self, what: &str, how: &str) {
         let mut connection = PgConnection::connect(&self.server)
             .await
             .unwrap_or_else(|error| panic!("{VARIABLE} names {}: {error}", self.server));
-        let force = match what.starts_with("DROP") {
-            // A pool that a failed test left open must not keep its database alive.
-            true => "WITH (FORCE)",
-            // Most servers out there sort by some language's rules; what must be sorted by bytes has to say so itself.
-            false => "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'",
-        };
-        let sql = AssertSqlSafe(format!("{what} {} {force}", self.name));
+        let sql = AssertSqlSafe(format!("{what} {} {how}", self.name));
         let done = sqlx::raw_sql(sql).execute(&mut connection).await;
         done.unwrap_or_else(|error| panic!("{what} {}: {error}", self.name));
         connection.close().await.expect("closes");
@@ -107,7 +140,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            apart(self.tell_server("DROP DATABASE"));
+            apart(self.tell_server("DROP DATABASE", DROP));
         }));
         // On the way out of a failed test the failure is what matters.
         assert!(
