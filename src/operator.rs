@@ -45,6 +45,9 @@ const REASON_CHARS_MAX: usize = 500;
 /// What is said of a well-formed key that is in no table.
 const NOBODYS_KEY: &str = "a well-formed key, but no Seller's: never made here, or one of those so old that they are forgotten";
 
+/// Of several keys in one text so many are named at most, by how they end.
+const KEYS_NAMED_MAX: usize = 10;
+
 /// What is said of a text in which no key stands.
 const NO_WHOLE_KEY: &str = "no whole key stands in this text. In a mail it may be encoded or broken over lines: give the key itself";
 
@@ -489,11 +492,20 @@ async fn find(
 /// The key that was handed in: alone, or in the midst of the mail or the line of code that it was found in.
 /// Why there is none, if there is none; refused if there are several, of which nobody has said which is meant.
 fn only_key_in(text: &str) -> Result<Result<SecretKey, String>, Refused> {
-    let mut found = keys_in(text, 2);
+    let mut found = keys_in(text, KEYS_NAMED_MAX + 1);
     match found.pop() {
-        Some(_) if !found.is_empty() => Err(Refused::new(
-            "more than one key stands in this text: give one at a time; nothing was done",
-        )),
+        Some(last) if !found.is_empty() => {
+            found.push(last);
+            let named = found.iter().take(KEYS_NAMED_MAX);
+            let mut endings: Vec<String> = named.map(|key| format!("…{}", key.hint())).collect();
+            if found.len() > endings.len() {
+                endings.push("and more".to_owned());
+            }
+            Err(Refused::new(format!(
+                "more than one key stands in this text: {}. Give one at a time; nothing was done",
+                endings.join(", ")
+            )))
+        }
         Some(key) => Ok(Ok(key)),
         None if text.trim().contains(char::is_whitespace) => Ok(Err(NO_WHOLE_KEY.to_owned())),
         None => Ok(SecretKey::parse(text.trim().as_bytes()).map_err(|error| error.to_string())),

@@ -29,7 +29,6 @@ use crate::support::{
 const PATIENCE: Duration = Duration::from_secs(40);
 
 struct World {
-    // Before the place: it must be gone when its folder is removed.
     served: Served,
     github: GitHub,
     place: Place,

@@ -63,7 +63,6 @@ fn request_about(method: &Method, path: &str, dealer: &Dealer) -> Asked {
 
 /// A server with two dealers who have a listing each; the first one's key was replaced once.
 struct World {
-    // Before the place: it must be gone when its folder is removed.
     served: Served,
     _place: Place,
     own: Dealer,

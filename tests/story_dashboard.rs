@@ -14,7 +14,6 @@ use crate::support::{
 const OWNER: &str = "owner@lone-star.example";
 
 struct World {
-    // Before the place: it must be gone when its folder is removed.
     served: Served,
     place: Place,
 }

@@ -34,7 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const AUDIT: &str = "/dashboard/settings/audit?seller=lone-star";
 
 struct World {
-    // Before the place: it must be gone when its folder is removed.
     served: Served,
     place: Place,
 }

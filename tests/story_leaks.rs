@@ -33,7 +33,6 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A server with a dealer, GitHub and a mail server.
 struct World {
-    // Before the place: it must be gone when its folder is removed.
     served: Served,
     github: GitHub,
     smtp: Smtp,

@@ -19,7 +19,6 @@ use crate::support::{
 const KEY: &str = "/dashboard/settings/api-key";
 
 struct World {
-    // Before the place: it must be gone when its folder is removed.
     served: Served,
     place: Place,
 }

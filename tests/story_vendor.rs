@@ -21,7 +21,6 @@ const CUT_OVER: &str = "/dashboard/settings/api-key/cut-over";
 
 /// A vendor who is a member of so many dealers, each with a live key.
 struct World {
-    // Before the place: it must be gone when its folder is removed.
     served: Served,
     place: Place,
     keys: Vec<String>,
@@ -130,6 +129,24 @@ fn prepare_of(page: &Answer, seller: &str) -> Option<Form> {
 
 const LIVE: &str = "Live ";
 
+#[tokio::test]
+async fn the_way_back_to_the_page_leads_nowhere_else_whatever_the_form_says() {
+    let world = World::with(2);
+    let mut vendor = world.vendor().await;
+    let page = vendor.get("/dashboard/keys").await;
+    let id = world.seller_id(&slug(0)).await;
+    let form = prepare_of(&page, &id).expect("can be prepared");
+    let hostile = "seller=//evil.example&sort=//evil.example&page=//evil.example&x=//evil.example";
+    let shown = vendor.send(&form.with("asked", hostile)).await;
+    assert_eq!(shown.status, 200, "{}", shown.text);
+    assert!(!shown.text.contains("evil.example"), "{}", shown.text);
+    let back = format!(
+        "href=\"/dashboard/keys?seller={}\">I have stored it, back to all keys",
+        slug(0)
+    );
+    assert!(shown.text.contains(&back), "{}", shown.text);
+}
+
 /// Forty dealers; of three, somebody forgot a program when the key was replaced.
 #[tokio::test]
 async fn a_vendor_with_40_dealers_finds_the_three_that_were_forgotten_and_changes_them_over() {
@@ -170,10 +187,12 @@ async fn a_vendor_with_40_dealers_finds_the_three_that_were_forgotten_and_change
     let attention = vendor.get("/dashboard/keys?show=attention").await;
     assert_eq!(slugs(&attention), forgotten.map(slug));
 
-    // Prepare, one after the other, from the page; each time back to it.
+    // Prepare, one after the other, from the page; each time back to it, as it was asked for.
     let mut next = Vec::new();
     for n in forgotten {
-        let page = vendor.get("/dashboard/keys").await;
+        let page = vendor
+            .get("/dashboard/keys?show=attention&sort=name&order=reversed")
+            .await;
         let id = world.seller_id(&slug(n)).await;
         let form = prepare_of(&page, &id).expect("can be prepared");
         assert!(form.button.contains("Prepare next key"), "{}", form.button);
@@ -182,8 +201,10 @@ async fn a_vendor_with_40_dealers_finds_the_three_that_were_forgotten_and_change
         assert_eq!(shown.status, 200, "{}", shown.text);
         let heading = format!("Your next key for Load Test Trucks {n}");
         assert!(shown.words().contains(&heading), "{}", shown.words());
-        let back = format!("href=\"/dashboard/keys?seller={}\"", slug(n));
-        assert!(shown.text.contains(&back), "{}", shown.text);
+        let back = format!("/dashboard/keys?seller={}", slug(n));
+        let asked = "&#38;show=attention&#38;sort=name&#38;order=reversed";
+        let way_back = format!("href=\"{back}{asked}\"");
+        assert!(shown.text.contains(&way_back), "{}", shown.text);
         next.push(shown.shown_key().expect("a key"));
         // The same form again prepares nothing: the key's version is another.
         assert_eq!(vendor.send(&form).await.status, 409);
@@ -669,6 +690,21 @@ async fn two_dealers_of_one_name_are_told_apart_on_every_page() {
     assert!(shown.shown_key().is_some());
     let heading = format!("Your next key for {own}");
     assert!(shown.words().contains(&heading), "{}", shown.words());
+    // Asked for the password, too; but what is the vendor's own is no dealer's.
+    let settings = vendor
+        .get(&format!("/dashboard/settings?seller={one}"))
+        .await;
+    let late = "UPDATE sessions SET confirmed_us = confirmed_us - 901000000";
+    world.place.change(late).await;
+    let told = format!("For {own} .");
+    for (act, is_of_dealer) in [
+        ("/dashboard/settings/api-key/discard", true),
+        ("/dashboard/settings/second-factor/begin", false),
+    ] {
+        let asks = vendor.send(&settings.form(act)).await.words();
+        assert!(asks.contains("Confirm that it is you"), "{act}: {asks}");
+        assert_eq!(asks.contains(&told), is_of_dealer, "{act}: {asks}");
+    }
     // A name that is one dealer's only needs nothing beside it.
     let settings = vendor
         .get(&format!("/dashboard/settings?seller={third}"))
@@ -781,7 +817,9 @@ async fn a_next_key_is_prepared_from_the_page_without_a_script() {
     );
     browser.press("I have stored it, back to all keys").await;
     let path = browser.path().await;
-    assert_eq!(path, format!("/dashboard/keys?seller={}", slug(11)));
+    // As it was left, with what was searched for.
+    let left = format!("/dashboard/keys?seller={}&q=trucks+11", slug(11));
+    assert_eq!(path, left);
     let text = browser.text().await;
     let words: Vec<&str> = text.split_whitespace().collect();
     let words = words.join(" ");

@@ -188,7 +188,7 @@ impl KeyCommand {
                 let receipt = print::receipt(&answer["receipt"]);
                 match answer["expired"]["key_id"].as_str() {
                     Some(id) => print::text(&format!(
-                        "The key {id} of {seller} is dead {receipt}. The Seller has no live key now."
+                        "The key {id} of {seller} is dead {receipt}. {seller} has no live key now."
                     )),
                     None => print::text(&format!(
                         "{seller} had no live key; nothing to do. Obeyed {receipt}."
@@ -265,7 +265,7 @@ async fn expire_this(common: &Common, reason: String) -> anyhow::Result<()> {
     let receipt = print::receipt(&answer["receipt"]);
     match answer["expired"]["key_id"].as_str() {
         Some(id) => print::text(&format!(
-            "The key {id} of {seller} is dead {receipt}. The Seller has no live key now."
+            "The key {id} of {seller} is dead {receipt}. {seller} has no live key now."
         )),
         None => print::text(&format!(
             "The prepared key {} of {seller} is dead {receipt}. The live key goes on working.",
@@ -388,7 +388,7 @@ pub(super) async fn generate(common: &Common, seller: Slug) -> anyhow::Result<()
     let receipt = print::receipt(&answer["receipt"]);
     match answer["replaced"].as_str() {
         Some(_) => eprintln!("The key before it is dead {receipt}."),
-        None => eprintln!("The Seller had no live key before; this one is live {receipt}."),
+        None => eprintln!("There was no live key before; this one is live {receipt}."),
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use axum::{
     extract::{FromRequest, Request},
-    http::{StatusCode, Uri, header},
+    http::{StatusCode, header},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
@@ -20,9 +20,9 @@ const FIELDS_MAX: usize = 100;
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// What stands in a page's address.
-    pub fn of_query(uri: &Uri) -> Self {
-        Self::parse(uri.query().unwrap_or_default().as_bytes(), FIELDS_MAX)
+    /// What stands in a page's address, behind the question mark.
+    pub fn of_query(query: &str) -> Self {
+        Self::parse(query.as_bytes(), FIELDS_MAX)
     }
 
     fn parse(bytes: &[u8], most: usize) -> Self {
@@ -126,6 +126,8 @@ impl<S: Sync> axum::extract::FromRequestParts<S> for Query {
         parts: &mut axum::http::request::Parts,
         _: &S,
     ) -> Result<Self, Self::Rejection> {
-        Ok(Self(Fields::of_query(&parts.uri)))
+        Ok(Self(Fields::of_query(
+            parts.uri.query().unwrap_or_default(),
+        )))
     }
 }

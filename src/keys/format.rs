@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt};
 
 use rand::{TryRng, rngs::SysRng};
 use sha2::{Digest, Sha256};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// What every key begins with.
 pub const PREFIX: &str = "tr_live_";
@@ -144,11 +144,28 @@ pub fn digest_presented(text: &[u8]) -> Result<KeyDigest, FormError> {
 }
 
 /// The keys that stand in a text among other things, each once, in their order, at most so many. What is longer than a key is
-/// none. A line that a mail broke (quoted-printable, RFC 2045 section 6.7) is one line.
+/// none. Those in which a mail broke the line (quoted-printable, RFC 2045 section 6.7) are found after the others.
 pub fn keys_in(text: &str, most: usize) -> Vec<SecretKey> {
-    let text = &*text.replace("=\r\n", "").replace("=\n", "");
-    let mut found: Vec<SecretKey> = Vec::new();
+    let mut found = Vec::new();
+    find_keys(text, most, &mut found);
+    if text.contains("=\n") || text.contains("=\r\n") {
+        // Of the full length at once, so that it is not moved and a part of it left behind.
+        let mut joined = Zeroizing::new(String::with_capacity(text.len()));
+        for line in text.split_inclusive('\n') {
+            let broken = line.strip_suffix("=\n");
+            let broken = broken.or_else(|| line.strip_suffix("=\r\n"));
+            joined.push_str(broken.unwrap_or(line));
+        }
+        find_keys(&joined, most, &mut found);
+    }
+    found
+}
+
+fn find_keys(text: &str, most: usize, found: &mut Vec<SecretKey>) {
     for (at, _) in text.match_indices(PREFIX) {
+        if found.len() == most {
+            break;
+        }
         let rest = &text.as_bytes()[at..];
         let word = rest[PREFIX.len()..].iter();
         let chars = PREFIX.len() + word.take_while(|c| c.is_ascii_alphanumeric()).count();
@@ -157,11 +174,7 @@ pub fn keys_in(text: &str, most: usize) -> Vec<SecretKey> {
         {
             found.push(key);
         }
-        if found.len() == most {
-            break;
-        }
     }
-    found
 }
 
 fn check_form(text: &[u8]) -> Result<[u8; KEY_CHARS], FormError> {
@@ -291,6 +304,14 @@ mod tests {
         let text = format!("KEY={a}\n\"{b}\",{a} x{c}");
         assert_eq!(found(&text, 10), VECTORS);
         assert_eq!(found(&text, 2), [a, b]);
+        // A line that a mail broke, and one that only looks so.
+        let (one, other) = a.split_at(20);
+        for text in [
+            format!("{b}=\n{c} {one}=\r\n{other}"),
+            format!("{b}=\r\n{c} {one}=\n{other}"),
+        ] {
+            assert_eq!(found(&text, 10), [b, c, a], "{text}");
+        }
         for none in [
             "",
             "tr_live_",
@@ -308,7 +329,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_key_is_found_wherever_it_stands(before in ".{0,40}", after in "[^0-9A-Za-z].{0,40}", which in 0usize..3) {
+        fn a_key_is_found_wherever_it_stands(before in "(?s).{0,40}", after in "(?s)[^0-9A-Za-z].{0,40}", which in 0usize..3) {
             let text = format!("{before}{}{after}", VECTORS[which]);
             let found = keys_in(&text, 3);
             prop_assert!(found.iter().any(|key| key.expose() == VECTORS[which]));

@@ -276,7 +276,7 @@ pub fn about_stray_clients(
         body: format!(
             "{some} {name} ({}) {still} a dead key: {} refused with 401 in the last 10 minutes, as of {}.\n\n{list}\n\
              What stands in quotes is what the client calls itself; anybody who has the dead key could have written it.\n\n\
-             Look first whether you know them: somebody may have found a copy of the dead key, and is not to have the present one. \
+             Look first whether you know them: somebody may have found a copy of the dead key, and is not to have one that works. \
              The dead one is of no use to them.\n\n{what_to_do}\n\n\
              You get one mail about this within a day, however long it goes on. Settings shows who is left.\n",
             to.slug,
@@ -442,6 +442,19 @@ mod tests {
             "{line}"
         );
         assert!(line.chars().count() < 220, "{line}");
+    }
+
+    #[test]
+    fn whoever_found_a_dead_key_is_not_handed_another_one() {
+        for (has_live_key, told) in [
+            (true, "Put the present key into each of them that is yours"),
+            (false, "put it into each of these machines that is yours"),
+        ] {
+            let mail = about_stray_clients(&to(), &[client("dms/1")], has_live_key, Time(0));
+            let first = mail.body.find("Look first whether you know them");
+            assert!(first < mail.body.find(told), "{}", mail.body);
+            assert!(first.is_some() && mail.body.contains("not to have one that works"));
+        }
     }
 
     #[test]

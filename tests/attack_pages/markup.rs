@@ -38,7 +38,6 @@ fn assert_harmless(answer: &Answer, told: &str) {
 }
 
 struct World {
-    // Before the place: it must be gone when its folder is removed.
     served: Served,
     place: Place,
 }

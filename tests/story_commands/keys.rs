@@ -353,7 +353,15 @@ fn a_key_is_identified_from_standard_input() {
             };
             assert!(text.out.starts_with(verdict), "{text:?}");
         }
-        run(place, &identify, &format!("{live} {old}")).assert_refused("more than one key");
+        let endings = format!(
+            "more than one key stands in this text: …{}, …{}.",
+            &live[42..],
+            &old[42..]
+        );
+        run(place, &identify, &format!("{live} {old}")).assert_refused(&endings);
+        let many = (0..11).map(|_| SecretKey::generate().expect("randomness"));
+        let many: Vec<String> = many.map(|key| key.expose().to_owned()).collect();
+        run(place, &identify, &many.join(" ")).assert_refused(", and more. Give one at a time");
         let long = format!("{}{live}", "x".repeat(64 << 10));
         run(place, &identify, &long).assert_refused("and more than 64 KiB came");
         run(place, &identify, "").assert_refused("a key is expected on standard input");

@@ -50,7 +50,7 @@ async fn a_key_that_somebody_hands_in_goes_on_working_and_its_owners_are_told_on
         "{words}"
     );
     assert!(
-        words.contains("put the new key into whatever of this is yours"),
+        words.contains("put the new key into it, if it is yours,"),
         "{words}"
     );
     assert!(!words.contains("Prepare the next key"), "{words}");
@@ -213,6 +213,36 @@ async fn a_reported_key_that_cannot_be_used_at_present_is_not_said_to_work() {
 }
 
 #[tokio::test]
+async fn nobody_cuts_over_to_a_reported_key_unless_they_know_of_the_report() {
+    const CUT_OVER: &str = "/dashboard/settings/api-key/cut-over";
+    let world = World::new();
+    let live = world.place.generate("lone-star");
+    let staged = world.prepare();
+    let mut owner = Person::owner_of(world.served.api, "lone-star").await;
+    let opened_before = owner.get(PAGE).await.form(CUT_OVER);
+    world.hand_in(&staged).await;
+    world.until_counted("report", "told", 1).await;
+    let refused = owner.send(&opened_before).await;
+    assert_eq!(refused.status, 409, "{}", refused.text);
+    let words = refused.words();
+    assert!(
+        words.contains("The next key was reported as found"),
+        "{words}"
+    );
+    assert_eq!(world.says(&staged).await, "staged");
+    assert_eq!(world.says(&live).await, "200");
+    let page = owner.get(PAGE).await;
+    assert!(!page.text.contains(CUT_OVER), "{}", page.text);
+    // They may have handed it in themselves.
+    let dismiss = page.form("/dashboard/settings/api-key/dismiss-leak");
+    assert_eq!(owner.send(&dismiss).await.status, 303);
+    let cut_over = owner.get(PAGE).await.form(CUT_OVER);
+    assert_eq!(owner.send(&cut_over).await.status, 303);
+    assert_eq!(world.says(&staged).await, "200");
+    assert_eq!(world.says(&live).await, "revoked");
+}
+
+#[tokio::test]
 async fn where_the_operator_wants_it_a_key_that_somebody_hands_in_is_killed_at_once() {
     let world = World::with(&["--kill-reported-keys"]);
     let key = world.place.generate("lone-star");
@@ -232,6 +262,12 @@ async fn where_the_operator_wants_it_a_key_that_somebody_hands_in_is_killed_at_o
     );
     assert!(text.contains("It was expired at once"), "{text}");
     let mut owner = Person::owner_of(world.served.api, "lone-star").await;
+    // Whoever goes on sending it may be the finder.
+    let words = owner.get(PAGE).await.words();
+    assert!(
+        words.contains("Generate a key and put it into each client below that is yours"),
+        "{words}"
+    );
     let log = owner
         .get("/dashboard/settings/audit?seller=lone-star")
         .await;

@@ -62,7 +62,8 @@ pub type Column = (String, String, String);
 
 /// A folder with a database in it, and whatever is started on that.
 pub struct Place {
-    folder: TempDir,
+    /// There as long as this or a server in it is, whichever goes first: a server writes as long as it runs.
+    folder: Arc<TempDir>,
     /// Where the database is, if it is not a file in the folder.
     server: Option<String>,
     /// That database, if it is this place's own.
@@ -90,7 +91,7 @@ impl Place {
             .tempdir()
             .expect("a temporary folder");
         Self {
-            folder,
+            folder: Arc::new(folder),
             server: None,
             own: None,
             columns: OnceCell::new(),
@@ -359,7 +360,7 @@ impl Place {
             extra,
         ]
         .concat();
-        Served::start(self.command(&args))
+        Served::start(self.command(&args), Arc::clone(&self.folder))
     }
 
     /// The same with mails that go to this server, and with the address of [`PUBLIC_URL`], so that links are mailed.
@@ -376,7 +377,7 @@ impl Place {
 
     /// The same by a command of one's own, which must end in `serve` on this place's database.
     pub fn serve_by(&self, command: Command) -> Served {
-        Served::start(command)
+        Served::start(command, Arc::clone(&self.folder))
     }
 }
 
@@ -401,6 +402,8 @@ pub struct Served {
     speaks_tls: bool,
     said: Arc<Said>,
     log: Option<std::thread::JoinHandle<()>>,
+    /// Kept until the process has ended.
+    _folder: Arc<TempDir>,
 }
 
 /// What a server logged so far.
@@ -424,7 +427,7 @@ impl Said {
 }
 
 impl Served {
-    fn start(mut command: Command) -> Self {
+    fn start(mut command: Command, folder: Arc<TempDir>) -> Self {
         let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn();
         let mut child = child.expect("the program starts");
         let stderr = child.stderr.take().expect("piped");
@@ -453,6 +456,7 @@ impl Served {
             speaks_tls,
             said,
             log: Some(log),
+            _folder: folder,
         };
         let end = Instant::now() + READY;
         while !served.is_ready() {

@@ -23,7 +23,6 @@ pub const OTHER: &str = "great-lakes";
 
 /// See the module.
 pub struct Dealership {
-    // Before the place: it must be gone when its folder is removed.
     pub served: Served,
     pub place: Place,
     keys: BTreeMap<&'static str, String>,

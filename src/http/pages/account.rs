@@ -261,6 +261,7 @@ pub async fn end_sessions(
         path: "/dashboard/settings/sessions/end",
         button,
         danger: false,
+        is_ones_own: true,
     };
     let work = async {
         let people = &state.services.people;

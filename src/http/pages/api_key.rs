@@ -27,7 +27,7 @@ use super::{
     Page, Shell,
     key_leaks::{LeakKind, LeakView},
     key_view::{KeyState, KeyView, MARKETPLACE, name_of},
-    settings,
+    keys, settings,
     shell::Section,
     step_up::{Act, with_recent_password},
     when::When,
@@ -70,6 +70,8 @@ struct RegeneratePage {
     key: KeyView,
     /// Somebody said that they have the key.
     is_reported: bool,
+    /// Somebody else may have it: whoever said so, or reads the page that sends it.
+    is_known: bool,
 }
 
 #[derive(Template)]
@@ -77,6 +79,8 @@ struct RegeneratePage {
 struct GeneratedPage<'a> {
     shell: Shell,
     slug: String,
+    /// The way back to the page of all keys.
+    all_keys: &'a str,
     key: &'a str,
     /// It is not live yet.
     staged: bool,
@@ -117,6 +121,8 @@ pub async fn generate(
     if has_key && form.get(CONFIRMED).is_none() {
         let services = &state.services;
         let leaks = LeakView::read(&services.db, member.scope(), services.clock.now()).await?;
+        let tells = |kind| LeakView::tell_of(&leaks, kind);
+        let is_reported = tells(LeakKind::Reported(Works::Now));
         return Ok(Page(RegeneratePage {
             shell: Shell::inside(
                 "Regenerate API Key",
@@ -126,9 +132,8 @@ pub async fn generate(
             ),
             slug: member.slug().to_owned(),
             key: view,
-            is_reported: leaks
-                .iter()
-                .any(|leak| leak.about == LeakKind::Reported(Works::Now)),
+            is_known: is_reported || tells(LeakKind::Browser),
+            is_reported,
         })
         .into_response());
     }
@@ -137,11 +142,13 @@ pub async fn generate(
         path: PATH,
         button: &format!("{verb} API Key for {}", member.name()),
         danger: has_key,
+        is_ones_own: false,
     };
+    let all_keys = keys::path_from(&member);
     let own = Acting::new(&state, &caller, &member);
     let work = answer(&state, &caller, &member, KEY_FOLLOWS, async move {
         match own.keys().generate(own.scope(), seen_version).await {
-            Ok(made) => own.show_once(&made, false).await,
+            Ok(made) => own.show_once(&made, false, &all_keys).await,
             Err(error) => own.refused(error).await,
         }
     });
@@ -162,11 +169,13 @@ pub async fn prepare(
         path: PREPARE_PATH,
         button: &format!("Prepare next key for {}", member.name()),
         danger: false,
+        is_ones_own: false,
     };
+    let all_keys = keys::way_back(&form, &member);
     let own = Acting::new(&state, &caller, &member);
     let work = answer(&state, &caller, &member, KEY_FOLLOWS, async move {
         match own.keys().prepare(own.scope(), seen_version).await {
-            Ok(made) => own.show_once(&made, true).await,
+            Ok(made) => own.show_once(&made, true, &all_keys).await,
             Err(error) => own.refused(error).await,
         }
     });
@@ -183,10 +192,23 @@ pub async fn cut_over(
         Seen::Still(member, version) => (member, version),
         Seen::Changed(page) => return Ok(page),
     };
+    let services = &state.services;
+    let leaks = LeakView::read(&services.db, member.scope(), services.clock.now()).await?;
+    if LeakView::tell_of(&leaks, LeakKind::Reported(Works::NotYet)) {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "The next key was reported as found",
+            "From the cut-over on it would work for whoever found it. Nothing was changed. Discard it in Settings, or say there \
+             that you know of the report.",
+        )
+        .with_way_on("/dashboard/settings", "Go to Settings")
+        .about(&member));
+    }
     let act = Act {
         path: CUT_OVER_PATH,
         button: &format!("Cut over to the next key of {}", member.name()),
         danger: true,
+        is_ones_own: false,
     };
     let own = Acting::new(&state, &caller, &member);
     let work = answer(&state, &caller, &member, OUTCOME_FOLLOWS, async move {
@@ -217,6 +239,7 @@ pub async fn discard(
         path: DISCARD_PATH,
         button: &format!("Discard the next key of {}", member.name()),
         danger: true,
+        is_ones_own: false,
     };
     let own = Acting::new(&state, &caller, &member);
     let work = answer(&state, &caller, &member, OUTCOME_FOLLOWS, async move {
@@ -315,7 +338,12 @@ impl Acting {
         }
     }
 
-    async fn show_once(&self, made: &Generated, staged: bool) -> Result<Outcome, Problem> {
+    async fn show_once(
+        &self,
+        made: &Generated,
+        staged: bool,
+        all_keys: &str,
+    ) -> Result<Outcome, Problem> {
         let settings = &self.state.services.settings;
         let page = GeneratedPage {
             shell: self.shell(if staged {
@@ -324,6 +352,7 @@ impl Acting {
                 "Your new API key"
             }),
             slug: self.member.slug().to_owned(),
+            all_keys,
             key: exposed(&made.secret),
             staged,
             replaced: made.replaced.is_some(),

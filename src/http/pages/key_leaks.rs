@@ -99,6 +99,11 @@ impl LeakView {
         Ok(Self::of(&rows, now))
     }
 
+    /// Whether something of this kind is among them.
+    pub fn tell_of(leaks: &[Self], kind: LeakKind) -> bool {
+        leaks.iter().any(|leak| leak.about == kind)
+    }
+
     fn of(rows: &[LeakRow], now: Time) -> Vec<Self> {
         let mut groups: Vec<(KeyId, LeakKind, Vec<&LeakRow>)> = Vec::new();
         for row in rows {

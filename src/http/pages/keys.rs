@@ -26,6 +26,7 @@ use super::{
     when::When,
 };
 use crate::{
+    accounts::sessions::Member,
     clock::Time,
     keys::ring::{self, OnRing},
 };
@@ -34,6 +35,8 @@ use crate::{
 const PER_PAGE: usize = 200;
 /// Characters of what is searched for; a name has no more.
 const SEARCH_CHARS_MAX: usize = 120;
+/// The field of a row's form that says how the page was asked for.
+const ASKED: &str = "asked";
 
 #[derive(Template)]
 #[template(path = "keys.html")]
@@ -257,6 +260,21 @@ struct Asked {
     page: usize,
 }
 
+/// The page as it is at first, for whoever comes from a dealer.
+pub fn path_from(member: &Member) -> String {
+    way_back(&Fields::default(), member)
+}
+
+/// The way back to the page from an act on a dealer's key: as it was asked for, if the act's form says how.
+pub fn way_back(form: &Fields, member: &Member) -> String {
+    let asked = Asked::of(&Fields::of_query(form.text(ASKED)));
+    let way_back = Asked {
+        seller: member.slug().to_owned(),
+        ..asked
+    };
+    way_back.path()
+}
+
 impl Asked {
     fn of(query: &Fields) -> Self {
         let sort = query.text("sort");
@@ -296,6 +314,12 @@ impl Asked {
 
     /// The address that asks for this.
     fn path(&self) -> String {
+        let query = self.query();
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("/dashboard/keys{mark}{query}")
+    }
+
+    fn query(&self) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         let mut add = |name: &str, text: &str| {
             if !text.is_empty() {
@@ -312,9 +336,7 @@ impl Asked {
         if self.page > 0 {
             add("page", &(self.page + 1).to_string());
         }
-        let query = query.finish();
-        let mark = if query.is_empty() { "" } else { "?" };
-        format!("/dashboard/keys{mark}{query}")
+        query.finish()
     }
 
     /// Whether a row has what is searched for in one of its names.

@@ -63,6 +63,7 @@ pub async fn invite(
         path: "/dashboard/settings/members/invite",
         button: &format!("Invite {email} to {}", member.name()),
         danger: false,
+        is_ones_own: false,
     };
     let work = make_invitation(&state, &caller, &member, &email, role);
     with_recent_password(&state, &caller, &member, &form, act, work).await
@@ -110,6 +111,7 @@ pub async fn uninvite(
         path: "/dashboard/settings/members/uninvite",
         button: &format!("Take back the invitation of {email}"),
         danger: true,
+        is_ones_own: false,
     };
     let people = &state.services.people;
     let work = async {
@@ -134,6 +136,7 @@ pub async fn set_role(
         path: "/dashboard/settings/members/role",
         button: &format!("Change the role to {}", role.as_str()),
         danger: false,
+        is_ones_own: false,
     };
     let people = &state.services.people;
     let work = async {
@@ -158,6 +161,7 @@ pub async fn remove(
         path: "/dashboard/settings/members/remove",
         button: &format!("Remove the member from {}", member.name()),
         danger: true,
+        is_ones_own: false,
     };
     let people = &state.services.people;
     let work = async {
@@ -197,6 +201,7 @@ pub async fn require_factor(
         path: "/dashboard/settings/members/second-factor",
         button: &format!("{button} {}", member.name()),
         danger: false,
+        is_ones_own: false,
     };
     let people = &state.services.people;
     let work = async {

@@ -274,6 +274,7 @@ async fn change_access(
         path,
         button: &button,
         danger,
+        is_ones_own: false,
     };
     let own = (Arc::clone(state), caller.clone(), member.clone());
     let work = answer(state, caller, &member, OUTCOME_FOLLOWS, async move {
@@ -347,6 +348,7 @@ pub async fn set_networks(
         path: "/dashboard/settings/networks",
         button: &format!("Save where the key of {} may be used", member.name()),
         danger: networks.is_some(),
+        is_ones_own: false,
     };
     let own = (Arc::clone(&state), member.clone());
     let work = answer(&state, &caller, &member, OUTCOME_FOLLOWS, async move {

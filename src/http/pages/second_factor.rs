@@ -136,6 +136,7 @@ pub async fn begin(
         path: "/dashboard/settings/second-factor/begin",
         button: "Set up a second factor",
         danger: false,
+        is_ones_own: true,
     };
     let work = async {
         let session = &caller.session;
@@ -163,6 +164,7 @@ pub async fn confirm(
         path: "/dashboard/settings/second-factor/confirm",
         button: "Turn the second factor on",
         danger: false,
+        is_ones_own: true,
     };
     let work = async {
         let session = &caller.session;
@@ -194,6 +196,7 @@ pub async fn make_codes(
         path: "/dashboard/settings/second-factor/codes",
         button: "Make new recovery codes",
         danger: true,
+        is_ones_own: true,
     };
     let work = async {
         let session = &caller.session;

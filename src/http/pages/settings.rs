@@ -112,8 +112,7 @@ impl SettingsPage<'_> {
 
     /// Whether a key was reported as found that works so far.
     fn was_found(&self, works: Works) -> bool {
-        let mut leaks = self.leaks.iter();
-        leaks.any(|leak| leak.about == LeakKind::Reported(works))
+        LeakView::tell_of(&self.leaks, LeakKind::Reported(works))
     }
 
     /// What is said of a form that was accepted, in the section where it stands.

@@ -42,6 +42,8 @@ pub struct Act<'a> {
     pub button: &'a str,
     /// Whether it kills something.
     pub danger: bool,
+    /// Whether it is on what is the person's own, whichever dealer's page they came from.
+    pub is_ones_own: bool,
 }
 
 #[derive(Template)]
