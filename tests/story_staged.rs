@@ -8,20 +8,16 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde_json::Value;
 
 use crate::support::{
     binary::{Place, Served},
-    client::{Answer, Client},
+    client::Client,
     history::{Accepted, two_keys_at_once},
-    postgres::is_told_on,
 };
-
-/// How long a server may be late.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn world() -> (Place, Served, String) {
     let place = Place::new();
@@ -40,24 +36,9 @@ fn prepare(place: &Place) -> String {
     made["key"].as_str().expect("a key").to_owned()
 }
 
-/// A call, and when it began. On PostgreSQL a busy machine may be late in renewing its trust, which says nothing of a key: a client
-/// waits then and repeats, as the documentation has it, though not for ever.
-async fn call(client: &Client) -> (Instant, Answer) {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let began = Instant::now();
-        let answer = client.get("/api/v1/key").await;
-        if answer.status != 503 || !is_told_on() || began > end {
-            return (began, answer);
-        }
-        let wait = answer.header("retry-after").parse().expect("seconds");
-        tokio::time::sleep(Duration::from_secs(wait)).await;
-    }
-}
-
 /// The status of a call with a key, and the reason if it is refused.
 async fn ask(served: &Served, key: &str) -> (u16, String) {
-    let (_, answer) = call(&Client::new(served.api, Some(key))).await;
+    let answer = Client::new(served.api, Some(key)).get("/api/v1/key").await;
     let reason = if answer.status == 401 {
         answer.reason()
     } else {
@@ -208,7 +189,8 @@ async fn clients_that_hold_both_keys_lose_no_call() {
                 uses_next |= eager;
                 for _ in 0..3 {
                     let secret = if uses_next { &next } else { &present };
-                    let (began, answer) = call(&client.with_key(secret)).await;
+                    let began = Instant::now();
+                    let answer = client.with_key(secret).get("/api/v1/key").await;
                     let ended = Instant::now();
                     if answer.status == 200 {
                         // The next key of a round is the present one of the round after it.

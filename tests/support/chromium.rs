@@ -47,7 +47,8 @@ impl Chromedriver {
         started.expect("chromedriver names a port")
     }
 
-    /// None if it ended without a port: it looks for one that is free on IPv4, and gives up if that is not free on IPv6.
+    /// None if it ended before it named a port, which was seen once while browsers of other tests started. What it said then is
+    /// in the test's output.
     fn start_once() -> Option<Self> {
         let folder = tempfile::Builder::new()
             .prefix("tr-")
@@ -78,9 +79,13 @@ impl Chromedriver {
         let stdout = child.stdout.take().expect("piped");
         let (tell, told) = mpsc::channel();
         let log = std::thread::spawn(move || {
+            let mut is_told = false;
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 if let Some(port) = port_in(&line) {
+                    is_told = true;
                     let _ = tell.send(port);
+                } else if !is_told {
+                    eprintln!("chromedriver: {line}");
                 }
             }
         });

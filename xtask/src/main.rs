@@ -26,7 +26,7 @@ use processes::{Household, Interrupted, Process, Stop, pid_of};
 use scratch::Scratch;
 
 /// How often the tests are looked after while they run.
-const POLL: Duration = Duration::from_millis(250);
+const POLL: Duration = Duration::from_millis(100);
 
 /// Where the tests put pictures of pages, if somebody wants them: a folder, named by whoever calls.
 const SCREENSHOTS: &str = "TRUCKRADAR_TEST_SCREENSHOTS";
@@ -154,12 +154,10 @@ enum Run {
 
 /// The parts of the test program that the second run passes over: what they test is one engine, or none, or is tested on
 /// both by themselves; or it is how pages look and what HTTP says of them, which no engine changes.
-const NOT_ON_BOTH: [&str; 27] = [
+const NOT_ON_BOTH: [&str; 25] = [
     "alerts::",
     "attack_pages::content::",
-    "attack_pages::cross_site::",
     "attack_pages::kept_by_browsers::",
-    "attack_pages::limits::",
     "attack_pages::markup::",
     "attack_pages::names_and_ways::",
     "browser::",

@@ -71,7 +71,7 @@ struct RegeneratePage {
     /// Somebody said that they have the key.
     is_reported: bool,
     /// Somebody else may have it: whoever said so, or reads the page that sends it.
-    is_known: bool,
+    is_exposed: bool,
 }
 
 #[derive(Template)]
@@ -132,7 +132,7 @@ pub async fn generate(
             ),
             slug: member.slug().to_owned(),
             key: view,
-            is_known: is_reported || tells(LeakKind::Browser),
+            is_exposed: is_reported || tells(LeakKind::Browser),
             is_reported,
         })
         .into_response());
